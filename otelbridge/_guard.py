@@ -1,0 +1,85 @@
+"""The one place that swallows errors on the path of a span.
+
+Telemetry must never break the host program: code that runs inside an application's call passes
+through `guard` or `guarded`. An error is logged once per place and exception type, and counted;
+`failures()` shows the counts. Under the project's own tests (`OTELBRIDGE_RAISE` attribute set by
+the test configuration) errors are raised again, so that a bug cannot hide here.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+_logger = logging.getLogger("otelbridge")
+_lock = threading.Lock()
+_failures: Counter[str] = Counter()
+
+#: Set to True by the project's own tests: swallowed errors are raised again.
+reraise = False
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def record_failure(place: str, error: BaseException) -> None:
+    """Count a swallowed error and log it the first time it is seen at this place."""
+    key = f"{place}: {type(error).__name__}"
+    with _lock:
+        _failures[key] += 1
+        first = _failures[key] == 1
+    if first:
+        _logger.warning(
+            "otelbridge: %s failed (%s); the program goes on without this piece of telemetry. "
+            "Further failures of this kind are only counted.",
+            place,
+            type(error).__name__,
+            exc_info=_logger.isEnabledFor(logging.DEBUG),
+        )
+
+
+def count(reason: str, amount: int = 1) -> None:
+    """Count something that was dropped for a known reason, without logging it."""
+    with _lock:
+        _failures[reason] += amount
+
+
+def failures() -> dict[str, int]:
+    """Counts of swallowed errors and drops, by place and reason, since the process started."""
+    with _lock:
+        return dict(_failures)
+
+
+@contextmanager
+def guard(place: str) -> Iterator[None]:
+    """Run a block of telemetry code; an `Exception` in it is counted, logged once, and dropped."""
+    try:
+        yield
+    except Exception as error:
+        record_failure(place, error)
+        if reraise:
+            raise
+
+
+def guarded(place: str, default: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function of the span path: on an `Exception` it answers `default`."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                record_failure(place, error)
+                if reraise:
+                    raise
+                return default
+
+        return call
+
+    return decorate

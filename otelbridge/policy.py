@@ -1,0 +1,227 @@
+"""What counts as a gen_ai span, as message content, and as a secret: tables and pure functions.
+
+The service (`direct` export), the Collector (`collector/config.yaml` is generated from here) and
+`otelbridge local` all apply these rules, so that there is one definition of each. Patterns are
+written in the common ground of Python's `re` and Go's RE2. Values in, values out: no I/O, no
+OpenTelemetry import. The Luhn check and entropy are no regular expressions and do not belong here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from otelbridge import semconv
+
+#: A span with one of these attributes is a gen_ai span: the operation, a model, or the
+#: distinguishing key of a dialect (OpenInference, OpenLLMetry/Traceloop, Vercel AI SDK).
+GEN_AI_KEYS: Final[tuple[str, ...]] = (
+    semconv.GEN_AI_OPERATION_NAME,
+    semconv.GEN_AI_REQUEST_MODEL,
+    semconv.GEN_AI_RESPONSE_MODEL,
+    "openinference.span.kind",
+    "llm.model_name",
+    "llm.request.type",
+    "traceloop.span.kind",
+    "ai.operationId",
+)
+
+#: Instrumentation scopes whose spans are LLM work from their first moment; prefixes, matched at a
+#: "." or "-" boundary or as a whole.
+LLM_SCOPES: Final[tuple[str, ...]] = (
+    "otelbridge.genai",
+    "opentelemetry.instrumentation.openai",
+    "opentelemetry.instrumentation.openai_v2",
+    "opentelemetry.instrumentation.openai_agents",
+    "opentelemetry.instrumentation.anthropic",
+    "opentelemetry.instrumentation.bedrock",
+    "opentelemetry.instrumentation.cohere",
+    "opentelemetry.instrumentation.crewai",
+    "opentelemetry.instrumentation.google_generativeai",
+    "opentelemetry.instrumentation.google_genai",
+    "opentelemetry.instrumentation.groq",
+    "opentelemetry.instrumentation.haystack",
+    "opentelemetry.instrumentation.langchain",
+    "opentelemetry.instrumentation.llamaindex",
+    "opentelemetry.instrumentation.mistralai",
+    "opentelemetry.instrumentation.ollama",
+    "opentelemetry.instrumentation.genai",
+    "opentelemetry.instrumentation.vertexai",
+    "opentelemetry.util.genai",
+    "openinference.instrumentation",
+    "com.anthropic.sdk.python",
+    "langfuse-sdk",
+    "pydantic-ai",
+    "litellm",
+    "agent_framework",
+    "haystack",
+    "strands",
+    "langsmith",
+    "ai",
+)
+
+#: Message text, tool arguments and results, documents, prompts and variables in every dialect: one
+#: anchored pattern over attribute keys. `gen_ai.prompt.name` and `.version` are identity and stay.
+CONTENT_KEY_PATTERNS: Final[tuple[str, ...]] = (
+    r"gen_ai\.(input|output)\.messages",
+    r"gen_ai\.system_instructions",
+    r"gen_ai\.tool\.definitions",
+    r"gen_ai\.tool\.call\.(arguments|result)",
+    r"gen_ai\.retrieval\.(query\.text|documents)",
+    r"gen_ai\.memory\.(query\.text|records)",
+    r"gen_ai\.evaluation\.explanation",
+    r"gen_ai\.prompt",
+    r"gen_ai\.prompt\.([0-9]+|variable|variables)(\..*)?",
+    r"gen_ai\.completion(\..*)?",
+    r"gen_ai\.(event\.)?content",
+    r"langfuse\.(observation|trace)\.(input|output)",
+    r"langfuse\.(observation\.)?prompt\.variables?(\..*)?",
+    r"(input|output)\.(value|mime_type)",
+    r"llm\.(input|output)_messages(\..*)?",
+    r"llm\.(prompts|completions)(\..*)?",
+    r"llm\.prompt_template\.(template|variables)",
+    r"llm\.(invocation_parameters|function_call)",
+    r"llm\.tools(\..*)?",
+    r"(retrieval|reranker)\.(documents|input_documents|output_documents|query)(\..*)?",
+    r"embedding\.(text|embeddings)(\..*)?",
+    r"(document|message)\.content(s)?(\..*)?",
+    r"tool\.(parameters|json_schema)",
+    r"tool_call\.function\.arguments",
+    r"tool_(arguments|response)",
+    r"traceloop\.entity\.(input|output)",
+    r"ai\.(prompt|response\.(text|object|toolCalls|reasoning))(\..*)?",
+    r"ai\.(toolCall\.(args|result)|values?|embeddings?|input|output)(\..*)?",
+    r"mlflow\.span(Inputs|Outputs)",
+    r"gcp\.vertex\.agent\.(llm_request|llm_response|tool_call_args|tool_response|data)",
+    r"lk\.(chat_ctx|input_text|user_transcript|response\.text|function_tool\.(arguments|output))",
+    r"(all_messages_events|pydantic_ai\.all_messages|final_result|request_data|response_data)",
+    r"(prompt|completion|input|output|messages|events)",
+)
+CONTENT_KEY_PATTERN: Final = "^(" + "|".join(CONTENT_KEY_PATTERNS) + ")$"
+_content_key = re.compile(CONTENT_KEY_PATTERN)
+
+#: Span events that carry message text; dropped whole on the Tempo branch.
+CONTENT_EVENT_PATTERN: Final = (
+    r"^gen_ai\.((system|user|assistant|tool)\.message|choice|content\.(prompt|completion)"
+    r"|client\.inference\.operation\.details)$"
+)
+_content_event = re.compile(CONTENT_EVENT_PATTERN)
+
+#: Attributes that mislead Langfuse (they replace the real input or change the observation type),
+#: and otelbridge's own marks: removed on the Langfuse branch.
+MISLEADING_KEY_PATTERN: Final = (
+    r"^(otelbridge\.llm\.(keep|parent)|gen_ai\.prompt\.(name|version|variables?(\..*)?)"
+    r"|model|prompt|events)$"
+)
+_misleading_key = re.compile(MISLEADING_KEY_PATTERN)
+
+#: Secrets that a regular expression can decide, each with what replaces it (`$1` is the first
+#: group). The order matters: longer forms first.
+MASK_PATTERNS: Final[tuple[tuple[str, str], ...]] = (
+    (
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?",
+        "[masked:private-key]",
+    ),
+    (r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*", "[masked:jwt]"),
+    (
+        r"\b(sk-ant-|sk-proj-|sk-lf-|sk-or-|sk-|gsk_|hf_|xai-|pplx-|AIza|AKIA|ASIA|ghp_|gho_|ghs_"
+        r"|github_pat_|glpat-|xox[abprs]-|rk_live_|sk_live_)[A-Za-z0-9_\-]{12,}",
+        "[masked:api-key]",
+    ),
+    (r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_\-.=]{12,}", "[masked:credential]"),
+    (r"(://[^/\s:@]*):[^/\s@]+@", "$1:[masked:password]@"),
+    (
+        r"(?i)([?&](?:api[_-]?key|key|access[_-]?token|refresh[_-]?token|id[_-]?token|token|auth"
+        r"|authorization|secret|client[_-]?secret|password|passwd|pwd|sig|signature|code|session"
+        r"|credential|x-amz-[a-z-]+|x-goog-[a-z-]+)=)[^&#\s\"']+",
+        "$1[masked]",
+    ),
+    (r"\b[A-Za-z0-9._%+\-]+@[A-Za-z0-9.\-]+\.[A-Za-z]{2,}\b", "[masked:email]"),
+)
+_masks = tuple(
+    (re.compile(pattern), replacement.replace("$1", r"\1"))
+    for pattern, replacement in MASK_PATTERNS
+)
+
+#: A query parameter of this name loses its value wherever a URL or a query string is recorded.
+SECRET_PARAMETER: Final = re.compile(
+    r"(?i)((?:^|[?&;])(?:[a-z0-9._\-]*(?:key|token|auth|secret|passw|pwd|sig|credential)[a-z0-9._\-]*"
+    r"|code|session(?:_?id)?|sid|jwt|otp|pin)=)[^&;#\s]+"
+)
+
+
+def is_gen_ai(attributes: Mapping[str, Any]) -> bool:
+    """Whether a span with these attributes is a gen_ai span: the one predicate of the project."""
+    return any(key in attributes for key in GEN_AI_KEYS)
+
+
+def is_llm_scope(scope_name: str) -> bool:
+    """Whether an instrumentation scope is known to make LLM spans only."""
+    for prefix in LLM_SCOPES:
+        if scope_name.startswith(prefix):
+            rest = scope_name[len(prefix) :]
+            if not rest or rest[0] in ".-_":
+                return True
+    return False
+
+
+def is_content_key(key: str) -> bool:
+    """Whether an attribute of this key holds message text, tool data, documents or prompts."""
+    return _content_key.match(key) is not None
+
+
+def is_content_event(name: str) -> bool:
+    """Whether a span event of this name carries message text."""
+    return _content_event.match(name) is not None
+
+
+def mask_text(text: str) -> str:
+    """The text with every secret that a regular expression can decide replaced by a marker."""
+    for pattern, replacement in _masks:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def mask_query(text: str) -> str:
+    """A URL or a query string whose secret-named parameters have lost their values."""
+    return SECRET_PARAMETER.sub(r"\1[masked]", text)
+
+
+def in_llm_view(attributes: Mapping[str, Any]) -> bool:
+    """Whether the Langfuse branch keeps a span: marked true, or unmarked and a gen_ai span."""
+    keep = attributes.get(semconv.LLM_KEEP)
+    if keep is None:
+        return is_gen_ai(attributes)
+    return keep is True or keep == "true"
+
+
+def view_parent(attributes: Mapping[str, Any], true_parent: str) -> str:
+    """The parent of a span in the LLM view.
+
+    Args:
+        attributes: Span attributes, marks included.
+        true_parent: 16 hex digits, or empty text for a root.
+    Returns:
+        16 hex digits, or empty text for a root of the view. A span without a mark (a service
+        without otelbridge) keeps its true parent.
+    """
+    mark = attributes.get(semconv.LLM_PARENT)
+    if not isinstance(mark, str):
+        return true_parent
+    return "" if mark.strip("0") == "" else mark
+
+
+def tempo_attributes(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Span, event or link attributes as the Tempo branch sends them.
+
+    Returns:
+        The attributes without message content, and whether content was removed.
+    """
+    kept = {key: value for key, value in attributes.items() if not _content_key.match(key)}
+    return kept, len(kept) != len(attributes)
+
+
+def langfuse_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Span attributes as the Langfuse branch sends them: no marks and nothing that misleads it."""
+    return {key: value for key, value in attributes.items() if not _misleading_key.match(key)}

@@ -1,0 +1,126 @@
+"""Every attribute key that otelbridge writes or reads, once, with its source.
+
+Sources: `[SCG]` the gen_ai semantic conventions (open-telemetry/semantic-conventions-genai, text
+of 2026-11), `[core]` semantic conventions 1.44, `[lf]` Langfuse's OTLP mapping (v3.225 and
+v4.16), `[ob]` otelbridge's own. "Read by Langfuse" means that Langfuse's ingestion maps the key to
+a field of its own. No other module spells a key; this one imports nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- resource [core] ------------------------------------------------------------------------------
+SERVICE_NAME: Final = "service.name"
+SERVICE_VERSION: Final = "service.version"
+DEPLOYMENT_ENVIRONMENT_NAME: Final = "deployment.environment.name"
+TELEMETRY_DISTRO_NAME: Final = "telemetry.distro.name"
+TELEMETRY_DISTRO_VERSION: Final = "telemetry.distro.version"
+
+# -- general span attributes [core] ---------------------------------------------------------------
+ERROR_TYPE: Final = "error.type"
+USER_ID: Final = "user.id"  # also read by Langfuse
+SESSION_ID: Final = "session.id"  # also read by Langfuse
+URL_FULL: Final = "url.full"
+URL_QUERY: Final = "url.query"
+HTTP_URL: Final = "http.url"  # before semconv 1.23
+HTTP_TARGET: Final = "http.target"  # before semconv 1.23
+EXCEPTION_EVENT: Final = "exception"
+
+# -- gen_ai identity and request [SCG] ------------------------------------------------------------
+GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
+GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
+GEN_AI_SYSTEM: Final = "gen_ai.system"  # deprecated since core 1.37, kept with equal value
+GEN_AI_CONVERSATION_ID: Final = "gen_ai.conversation.id"
+GEN_AI_DATA_SOURCE_ID: Final = "gen_ai.data_source.id"
+GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+GEN_AI_REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+GEN_AI_REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+GEN_AI_REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+GEN_AI_REQUEST_TOP_K: Final = "gen_ai.request.top_k"  # int since SCG
+GEN_AI_REQUEST_FREQUENCY_PENALTY: Final = "gen_ai.request.frequency_penalty"
+GEN_AI_REQUEST_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
+GEN_AI_REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
+GEN_AI_REQUEST_SEED: Final = "gen_ai.request.seed"
+GEN_AI_REQUEST_CHOICE_COUNT: Final = "gen_ai.request.choice.count"
+GEN_AI_REQUEST_STREAM: Final = "gen_ai.request.stream"  # only when true
+GEN_AI_REQUEST_ENCODING_FORMATS: Final = "gen_ai.request.encoding_formats"
+GEN_AI_REQUEST_REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
+GEN_AI_OUTPUT_TYPE: Final = "gen_ai.output.type"
+GEN_AI_EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
+GEN_AI_RETRIEVAL_TOP_K: Final = "gen_ai.retrieval.top_k"
+
+# -- gen_ai response and usage [SCG] --------------------------------------------------------------
+GEN_AI_RESPONSE_ID: Final = "gen_ai.response.id"
+GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
+GEN_AI_RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"  # seconds
+GEN_AI_USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"  # total, cached included
+GEN_AI_USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"  # total, reasoning included
+GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
+GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: Final = (
+    "gen_ai.usage.cache_creation.input_tokens"  # core 1.40-1.41; the one that Langfuse reads
+)
+GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+GEN_AI_USAGE_COST: Final = "gen_ai.usage.cost"  # USD, double; no semconv name, read by Langfuse
+
+# -- gen_ai content [SCG]: JSON text, one attribute each ------------------------------------------
+GEN_AI_INPUT_MESSAGES: Final = "gen_ai.input.messages"
+GEN_AI_OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+GEN_AI_SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+GEN_AI_TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
+GEN_AI_TOOL_CALL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+GEN_AI_TOOL_CALL_RESULT: Final = "gen_ai.tool.call.result"
+GEN_AI_RETRIEVAL_QUERY_TEXT: Final = "gen_ai.retrieval.query.text"
+GEN_AI_RETRIEVAL_DOCUMENTS: Final = "gen_ai.retrieval.documents"
+
+# -- gen_ai tools, agents, evaluation, prompts [SCG] ----------------------------------------------
+GEN_AI_TOOL_NAME: Final = "gen_ai.tool.name"
+GEN_AI_TOOL_TYPE: Final = "gen_ai.tool.type"
+GEN_AI_TOOL_DESCRIPTION: Final = "gen_ai.tool.description"
+GEN_AI_TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
+GEN_AI_AGENT_NAME: Final = "gen_ai.agent.name"
+GEN_AI_AGENT_ID: Final = "gen_ai.agent.id"
+GEN_AI_AGENT_DESCRIPTION: Final = "gen_ai.agent.description"
+GEN_AI_EVALUATION_NAME: Final = "gen_ai.evaluation.name"
+GEN_AI_EVALUATION_SCORE_VALUE: Final = "gen_ai.evaluation.score.value"  # double
+GEN_AI_EVALUATION_SCORE_LABEL: Final = "gen_ai.evaluation.score.label"
+GEN_AI_EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"  # content
+GEN_AI_EVALUATION_RESULT_EVENT: Final = "gen_ai.evaluation.result"
+GEN_AI_PROMPT_NAME: Final = "gen_ai.prompt.name"  # shadows the input in Langfuse: Tempo only
+GEN_AI_PROMPT_VERSION: Final = "gen_ai.prompt.version"  # likewise
+
+# -- Langfuse [lf] --------------------------------------------------------------------------------
+LANGFUSE_TRACE_NAME: Final = "langfuse.trace.name"
+LANGFUSE_TRACE_TAGS: Final = "langfuse.trace.tags"
+LANGFUSE_TRACE_METADATA_PREFIX: Final = "langfuse.trace.metadata."
+LANGFUSE_ENVIRONMENT: Final = "langfuse.environment"
+LANGFUSE_RELEASE: Final = "langfuse.release"
+LANGFUSE_VERSION: Final = "langfuse.version"
+LANGFUSE_OBSERVATION_TYPE: Final = "langfuse.observation.type"
+LANGFUSE_OBSERVATION_INPUT: Final = "langfuse.observation.input"
+LANGFUSE_OBSERVATION_OUTPUT: Final = "langfuse.observation.output"
+LANGFUSE_OBSERVATION_LEVEL: Final = "langfuse.observation.level"
+LANGFUSE_OBSERVATION_STATUS_MESSAGE: Final = "langfuse.observation.status_message"
+LANGFUSE_OBSERVATION_METADATA_PREFIX: Final = "langfuse.observation.metadata."
+LANGFUSE_OBSERVATION_MODEL_NAME: Final = "langfuse.observation.model.name"
+LANGFUSE_OBSERVATION_MODEL_PARAMETERS: Final = "langfuse.observation.model.parameters"
+LANGFUSE_OBSERVATION_USAGE_DETAILS: Final = "langfuse.observation.usage_details"  # JSON, ints
+LANGFUSE_OBSERVATION_COST_DETAILS: Final = "langfuse.observation.cost_details"  # JSON, USD
+LANGFUSE_OBSERVATION_COMPLETION_START_TIME: Final = (
+    "langfuse.observation.completion_start_time"  # ISO-8601 text with offset
+)
+LANGFUSE_OBSERVATION_PROMPT_NAME: Final = "langfuse.observation.prompt.name"
+LANGFUSE_OBSERVATION_PROMPT_VERSION: Final = "langfuse.observation.prompt.version"  # int
+
+# -- otelbridge [ob] ------------------------------------------------------------------------------
+LLM_KEEP: Final = "otelbridge.llm.keep"  # true: in the LLM view; false: never; absent: by predicate
+LLM_PARENT: Final = "otelbridge.llm.parent"  # 16 hex digits of the parent in the view, or ""
+CONTENT_REMOVED: Final = "otelbridge.content.removed"  # true on a span that lost its message text
+BRANCH: Final = "otelbridge.branch"  # resource: "tempo" once the Tempo rule has been applied
+CACHED: Final = "otelbridge.cached"  # true: answered from a cache, no model call
+COST_SOURCE: Final = "otelbridge.cost.source"  # "caller", or the price list and its version
+REQUEST_ID: Final = "otelbridge.request_id"  # X-Request-ID of the request
+TRACESTATE_MEMBER: Final = "otelbridge"  # W3C tracestate key of the LLM view
+REPORT_HEADER: Final = "X-Otelbridge-Llm"  # response header: yes | no | maybe
