@@ -25,6 +25,7 @@ reraise = False
 
 P = ParamSpec("P")
 R = TypeVar("R")
+D = TypeVar("D")
 
 
 def record_failure(place: str, error: BaseException) -> None:
@@ -66,12 +67,12 @@ def guard(place: str) -> Iterator[None]:
             raise
 
 
-def guarded(place: str, default: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def guarded(place: str, default: D) -> Callable[[Callable[P, R]], Callable[P, R | D]]:
     """Decorate a function of the span path: on an `Exception` it answers `default`."""
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[P, R]) -> Callable[P, R | D]:
         @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        def call(*args: P.args, **kwargs: P.kwargs) -> R | D:
             try:
                 return function(*args, **kwargs)
             except Exception as error:

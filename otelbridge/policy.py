@@ -115,6 +115,7 @@ MISLEADING_KEY_PATTERN: Final = (
     r"|model|prompt|events)$"
 )
 _misleading_key = re.compile(MISLEADING_KEY_PATTERN)
+_span_id = re.compile(r"^[0-9a-fA-F]{16}$")
 
 #: Secrets that a regular expression can decide, each with what replaces it (`$1` is the first
 #: group). The order matters: longer forms first.
@@ -203,13 +204,15 @@ def view_parent(attributes: Mapping[str, Any], true_parent: str) -> str:
         attributes: Span attributes, marks included.
         true_parent: 16 hex digits, or empty text for a root.
     Returns:
-        16 hex digits, or empty text for a root of the view. A span without a mark (a service
-        without otelbridge) keeps its true parent.
+        16 hex digits, or empty text for a root of the view. A span without a well-formed mark (a
+        service without otelbridge) keeps its true parent.
     """
     mark = attributes.get(semconv.LLM_PARENT)
     if not isinstance(mark, str):
         return true_parent
-    return "" if mark.strip("0") == "" else mark
+    if mark.strip("0") == "":
+        return ""
+    return mark.lower() if _span_id.match(mark) else true_parent
 
 
 def tempo_attributes(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:

@@ -26,6 +26,9 @@ URL_QUERY: Final = "url.query"
 HTTP_URL: Final = "http.url"  # before semconv 1.23
 HTTP_TARGET: Final = "http.target"  # before semconv 1.23
 EXCEPTION_EVENT: Final = "exception"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 
 # -- gen_ai identity and request [SCG] ------------------------------------------------------------
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
@@ -121,6 +124,19 @@ CONTENT_REMOVED: Final = "otelbridge.content.removed"  # true on a span that los
 BRANCH: Final = "otelbridge.branch"  # resource: "tempo" once the Tempo rule has been applied
 CACHED: Final = "otelbridge.cached"  # true: answered from a cache, no model call
 COST_SOURCE: Final = "otelbridge.cost.source"  # "caller", or the price list and its version
+STREAM_ENDING: Final = "otelbridge.stream.ending"  # complete | stopped | failed | cancelled
 REQUEST_ID: Final = "otelbridge.request_id"  # X-Request-ID of the request
 TRACESTATE_MEMBER: Final = "otelbridge"  # W3C tracestate key of the LLM view
 REPORT_HEADER: Final = "X-Otelbridge-Llm"  # response header: yes | no | maybe
+
+# -- prefixes and parts that a reader of spans needs ----------------------------------------------
+GEN_AI_PREFIX: Final = "gen_ai."
+GEN_AI_REQUEST_PREFIX: Final = "gen_ai.request."
+GEN_AI_USAGE_PREFIX: Final = "gen_ai.usage."
+GEN_AI_CHOICE_EVENT: Final = "gen_ai.choice"  # message events before SCG; Langfuse reads them
+GEN_AI_MESSAGE_EVENT_SUFFIX: Final = ".message"  # gen_ai.<role>.message
+GEN_AI_INFERENCE_DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"  # [SCG]
+LANGFUSE_PREFIX: Final = "langfuse."
+LANGFUSE_USER_ID: Final = "langfuse.user.id"
+LANGFUSE_SESSION_ID: Final = "langfuse.session.id"
+DEPLOYMENT_ENVIRONMENT: Final = "deployment.environment"  # before semconv 1.27

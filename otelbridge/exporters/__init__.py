@@ -1,1 +1,1 @@
-"""."""
+"""Where spans leave the process."""

@@ -1,1 +1,1 @@
-"""."""
+"""What happens to every span between its start and its export: context, marks, price."""

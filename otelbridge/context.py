@@ -1,0 +1,267 @@
+"""Who and what a request is for: user, session, tags, metadata, trace name, version, request id.
+
+`request_context` puts them into W3C baggage, the one representation for this process and for the
+services behind it; `processors.context` copies them onto every span. Inbound baggage passes the
+same allow-list and the same limits. What does not fit is dropped whole and counted, never cut.
+Knows nothing of providers or exporters.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import quote_plus
+
+from opentelemetry import baggage, trace
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.util.types import AttributeValue
+
+from otelbridge import _guard, semconv, view
+
+_logger = logging.getLogger("otelbridge")
+
+#: Context key of the request's `X-Request-ID`.
+REQUEST_ID_KEY: Final = "otelbridge.request_id"
+#: Context key of the version given to `request_context`; it stays in this process.
+VERSION_KEY: Final = "otelbridge.version"
+#: Context key set while a `request_context(trace_name=…)` is open: the entry span is kept.
+KEEP_ENTRY_KEY: Final = "otelbridge.keep_entry"
+
+#: Langfuse drops user, session, tag and metadata text over 200 characters (langfuse-python 4.14,
+#: propagate_attributes); the server cuts nothing.
+MAX_VALUE_CHARACTERS: Final = 200
+#: W3C Baggage section 3.3.2: at least 64 members and 8,192 bytes must be propagated. What stands
+#: in the baggage besides our members keeps a quarter of it.
+MAX_BAGGAGE_BYTES: Final = 6144
+MAX_BAGGAGE_MEMBERS: Final = 64
+
+_DIRECT_KEYS: Final = (semconv.USER_ID, semconv.SESSION_ID, semconv.LANGFUSE_TRACE_NAME)
+_PREFIX: Final = semconv.LANGFUSE_TRACE_METADATA_PREFIX
+_MAX_KEY_CHARACTERS: Final = len(_PREFIX) + MAX_VALUE_CHARACTERS
+
+
+def flatten_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata as flat text: nested mappings become dotted keys, everything else becomes text.
+
+    `{"task": {"type": "sql"}, "cached": True, "ids": [1, 2]}` gives `{"task.type": "sql",
+    "cached": "true", "ids": "[1, 2]"}`: numbers and booleans as JSON writes them, lists as JSON
+    text. None and values that cannot be written are left out.
+    """
+    flat: dict[str, str] = {}
+    _flatten(metadata, "", flat, depth=0)
+    return flat
+
+
+def _flatten(metadata: Mapping[Any, Any], prefix: str, flat: dict[str, str], depth: int) -> None:
+    for key, value in metadata.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            if depth < 8:  # deeper than any metadata, and an end to a mapping that holds itself
+                _flatten(value, f"{name}.", flat, depth + 1)
+            continue
+        text = _metadata_text(value)
+        if text is not None:
+            flat[name] = text
+
+
+def _metadata_text(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else None
+    with _guard.guard("metadata value"):
+        if isinstance(value, list | tuple | set | frozenset):
+            items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+            return json.dumps(list(items), ensure_ascii=False, default=str)
+        return str(value)
+    return None
+
+
+def _fits(key: str, text: str, reason: str) -> bool:
+    if text and len(text) <= MAX_VALUE_CHARACTERS and _encodable(text):
+        return True
+    if text:
+        _guard.count(f"request context: {reason}")
+        _logger.debug("otelbridge: %s dropped: %s", key, reason)
+    return False
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _members(
+    user_id: str | None,
+    session_id: str | None,
+    tags: Iterable[str] | None,
+    metadata: Mapping[str, Any] | None,
+    trace_name: str | None,
+    context: Context,
+) -> dict[str, str]:
+    """The baggage members of a request context: name -> text, each within the limits."""
+    members: dict[str, str] = {}
+    direct = zip(_DIRECT_KEYS, (user_id, session_id, trace_name), strict=True)
+    for key, value in direct:
+        if value is not None and _fits(key, text := str(value), "value over 200 characters"):
+            members[key] = text
+    if tags is not None:
+        known = _tags_of(baggage.get_baggage(semconv.LANGFUSE_TRACE_TAGS, context))
+        given = [tags] if isinstance(tags, str) else tags
+        fresh = [t for t in map(str, given) if _fits("tag", t, "tag over 200 characters")]
+        merged = list(dict.fromkeys((*known, *fresh)))
+        if merged:
+            members[semconv.LANGFUSE_TRACE_TAGS] = json.dumps(merged, ensure_ascii=False)
+    for name, text in flatten_metadata(metadata or {}).items():
+        key = _PREFIX + name
+        if len(name) > MAX_VALUE_CHARACTERS:
+            _guard.count("request context: metadata key over 200 characters")
+        elif _fits(key, text, "metadata value over 200 characters"):
+            members[key] = text
+    return members
+
+
+def _with_members(context: Context, members: Mapping[str, str]) -> Context:
+    """The context with these members in its baggage, as far as the baggage limits allow."""
+    present = {
+        key: str(value) for key, value in baggage.get_all(context).items() if is_ours(key)
+    }
+    for key, text in members.items():
+        grown = {**present, key: text}
+        size = sum(len(quote_plus(k)) + len(quote_plus(v)) + 2 for k, v in grown.items())
+        if size > MAX_BAGGAGE_BYTES or len(grown) > MAX_BAGGAGE_MEMBERS:
+            _guard.count("request context: baggage full")
+            continue
+        present = grown
+        context = baggage.set_baggage(key, text, context)
+    return context
+
+
+def is_ours(key: str) -> bool:
+    """Whether a baggage member belongs to the request context (the inbound allow-list)."""
+    return (
+        key in _DIRECT_KEYS or key == semconv.LANGFUSE_TRACE_TAGS or key.startswith(_PREFIX)
+    )
+
+
+def _tags_of(value: object) -> list[str]:
+    if not isinstance(value, str) or not value:
+        return []
+    if value.startswith("["):
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            return []
+        items = parsed if isinstance(parsed, list) else []
+        return [item for item in items if isinstance(item, str)]
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def context_attributes(context: Context | None) -> dict[str, AttributeValue]:
+    """The span attributes that a context's baggage and request version stand for.
+
+    Returns:
+        `user.id`, `session.id`, `langfuse.trace.name`, `langfuse.version` as text,
+        `langfuse.trace.tags` as a list, `langfuse.trace.metadata.<key>` as text. Members over the
+        limits, wherever they come from, are left out.
+    """
+    attributes: dict[str, AttributeValue] = {}
+    members = baggage.get_all(context)
+    if members:
+        for key, value in members.items():
+            if not isinstance(value, str) or not is_ours(key):
+                continue
+            if key == semconv.LANGFUSE_TRACE_TAGS:
+                tags = [t for t in _tags_of(value) if len(t) <= MAX_VALUE_CHARACTERS]
+                if tags:
+                    attributes[key] = tags[:MAX_BAGGAGE_MEMBERS]
+            elif 0 < len(value) <= MAX_VALUE_CHARACTERS and len(key) <= _MAX_KEY_CHARACTERS:
+                attributes[key] = value
+            if len(attributes) >= MAX_BAGGAGE_MEMBERS:
+                break
+    version = otel_context.get_value(VERSION_KEY, context)
+    if isinstance(version, str):
+        attributes[semconv.LANGFUSE_VERSION] = version
+    return attributes
+
+
+@contextmanager
+def request_context(
+    *,
+    user_id: str | None = None,
+    session_id: str | None = None,
+    tags: Iterable[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    trace_name: str | None = None,
+    version: str | None = None,
+) -> Iterator[None]:
+    """Name the user, session, tags, metadata and trace name of the request inside the block.
+
+    Every span that starts inside carries them, in this process (threads and tasks included) and,
+    by baggage to trusted hosts, in the services behind it; the current span and the request's
+    entry span get them too. Nested blocks add to the outer one, the inner value wins.
+
+    Args:
+        user_id, session_id, trace_name, version: text of at most 200 characters.
+        tags: texts of at most 200 characters; nested blocks unite them.
+        metadata: nested mappings become dotted keys, lists JSON text, booleans and numbers text.
+        trace_name: names the trace in Langfuse, and puts it there even without LLM work.
+    What is over a limit is dropped whole and counted (W3C Baggage 3.3.2; langfuse-python 4.14).
+    """
+    token = None
+    with _guard.guard("request_context"):
+        context = otel_context.get_current()
+        members = _members(user_id, session_id, tags, metadata, trace_name, context)
+        context = _with_members(context, members)
+        if version is not None and _fits("version", str(version), "version over 200 characters"):
+            context = otel_context.set_value(VERSION_KEY, str(version), context)
+        if trace_name is not None:
+            context = otel_context.set_value(KEEP_ENTRY_KEY, True, context)
+        _stamp_open_spans(context, trace_name is not None)
+        token = otel_context.attach(context)
+    try:
+        yield
+    finally:
+        if token is not None:
+            otel_context.detach(token)
+
+
+def _stamp_open_spans(context: Context, named: bool) -> None:
+    """Give the values to the spans that were open before they were known."""
+    span = trace.get_current_span(context)
+    node = view.node_of(span)
+    if node is not None and named and node.own:
+        node.entry.claim()
+    attributes = context_attributes(context)
+    if span.is_recording():
+        span.set_attributes(attributes)
+    entry_span = node.entry.live_span if node is not None and not node.is_entry else None
+    if entry_span is not None:
+        for key, value in attributes.items():
+            entry_span.set_attribute(key, value)
+
+
+def request_id(context: Context | None = None) -> str | None:
+    """The `X-Request-ID` of the request that is being served, if the integration saw one."""
+    value = otel_context.get_value(REQUEST_ID_KEY, context)
+    return value if isinstance(value, str) else None
+
+
+def current_trace_id() -> str | None:
+    """The current trace id as 32 hex digits, or None outside of a trace."""
+    context = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else None

@@ -1,0 +1,365 @@
+"""Every environment variable that otelbridge reads, declared once, and how its text is parsed.
+
+`settings.py` reads values through these declarations, `otelbridge config` shows them and
+`docs/configuration.md` is generated from them. Pure data and pure functions: the environment
+itself is never touched here. A variable is declared by the change that implements it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import unquote
+
+Group = Literal["OpenTelemetry", "gen_ai", "Langfuse", "otelbridge"]
+Parser = Callable[[str], Any]
+
+_SPEC: Final = "OpenTelemetry specification, environment variables"
+_OTLP: Final = "OpenTelemetry specification, OTLP exporter"
+_PYTHON: Final = "opentelemetry-sdk for Python"
+_UTIL_GENAI: Final = "opentelemetry-util-genai"
+_LANGFUSE: Final = "langfuse-python"
+_OWN: Final = "otelbridge"
+
+#: Message content modes of opentelemetry-util-genai.
+CAPTURE_MODES: Final = ("NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT")
+#: Langfuse cuts an environment name at this many characters.
+ENVIRONMENT_MAX_CHARS: Final = 40
+#: Variables of `collector/config.yaml`; a shared .env file brings them into services as well.
+COLLECTOR_PREFIXES: Final = ("OTELBRIDGE_COLLECTOR_", "OTELBRIDGE_TEMPO_OTLP_")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable: its names, how it is parsed, and what it means.
+
+    Attributes:
+        name: The name to use; it wins over every alias.
+        argument: Keyword of `Settings.from_env` and `configure`; empty when there is none.
+        parse: Text to value; raises ValueError for text that cannot be used.
+        default: Default as text, parsed like a given value; None means no value.
+        allowed: What may be given, in words.
+        meaning: One sentence for the documentation.
+        read_by: `otelbridge`, or `sdk` for a variable that the OpenTelemetry SDK reads itself and
+            that otelbridge only shows.
+        secret: Never shown, not even in part.
+    """
+
+    name: str
+    argument: str
+    parse: Parser
+    default: str | None
+    allowed: str
+    meaning: str
+    group: Group
+    source: str
+    aliases: tuple[str, ...] = ()
+    secret: bool = False
+    read_by: Literal["otelbridge", "sdk"] = "otelbridge"
+
+    @property
+    def lenient(self) -> bool:
+        """Whether bad text warns and falls back (the OpenTelemetry rule) instead of raising."""
+        return self.name.startswith("OTEL_")
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The name and its aliases, the winning one first."""
+        return (self.name, *self.aliases)
+
+
+# -- parsers: text in, value out, ValueError for what cannot be used -------------------------------
+def text(value: str) -> str:
+    """The text itself."""
+    return value
+
+
+def boolean(value: str) -> bool:
+    """True or False from the words that shells and compose files use."""
+    word = value.strip().lower()
+    if word in ("true", "1", "yes", "on"):
+        return True
+    if word in ("false", "0", "no", "off"):
+        return False
+    raise ValueError(value)
+
+
+def presence(value: str) -> bool:
+    """True for any text but a word for no."""
+    return value.strip().lower() not in ("", "false", "0", "no", "off")
+
+
+def otel_boolean(value: str) -> bool:
+    """True or False by the OpenTelemetry rule, which knows these two words only."""
+    word = value.strip().lower()
+    if word in ("true", "false"):
+        return word == "true"
+    raise ValueError(value)
+
+
+def positive_integer(value: str) -> int:
+    """A whole number above 0."""
+    number = count(value)
+    if number == 0:
+        raise ValueError(value)
+    return number
+
+
+def count(value: str) -> int:
+    """A whole number from 0 in plain decimal digits."""
+    if not re.fullmatch(r"\+?[0-9]{1,12}", value.strip(), re.ASCII):
+        raise ValueError(value)
+    return int(value)
+
+
+def seconds(value: str) -> float:
+    """A finite number above 0."""
+    number = float(value)
+    if not math.isfinite(number) or number <= 0:
+        raise ValueError(value)
+    return number
+
+
+def milliseconds(value: str) -> float:
+    """Seconds, from a whole number of milliseconds above 0."""
+    return positive_integer(value) / 1000
+
+
+def ratio(value: str) -> float:
+    """A number from 0 to 1."""
+    number = float(value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(value)
+    return number
+
+
+def choice(*allowed: str) -> Parser:
+    """A parser for one of these words, in any case; gives the word as declared."""
+    by_lower = {word.lower(): word for word in allowed}
+
+    def parse(value: str) -> str:
+        try:
+            return by_lower[value.strip().lower()]
+        except KeyError:
+            raise ValueError(value) from None
+
+    return parse
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Comma-separated names, in order, without repetition."""
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def host_patterns(value: str) -> tuple[str, ...]:
+    """Comma-separated host patterns: `host`, `*.domain`, `*`, each may start with `!`."""
+    patterns = names(value)
+    for pattern in patterns:
+        if "://" in pattern or "@" in pattern or re.search(r"\s", pattern):
+            raise ValueError(value)
+    return patterns
+
+
+def environment_name(value: str) -> str:
+    """An environment name as Langfuse 4 stores it, so that both stores show the same one.
+
+    Lower case, without a leading `langfuse`, at most 40 characters; a name with anything but
+    `a-z 0-9 - _` becomes `default`. Source: Langfuse server 4.16, OTLP ingestion.
+    """
+    name = value.strip().lower().removeprefix("langfuse")[:ENVIRONMENT_MAX_CHARS]
+    return name if re.fullmatch(r"[a-z0-9_-]+", name, re.ASCII) else "default"
+
+
+def split_pairs(value: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """`key=value,key2=value2` with percent-encoding undone, as OTLP headers and resources use.
+
+    Returns:
+        The pairs, and the positions (`#1`, `#2`, ...) of parts that are no pair. Positions, not
+        texts, because a header's value is a secret.
+    """
+    pairs: dict[str, str] = {}
+    bad: list[str] = []
+    for position, part in enumerate(value.split(","), start=1):
+        if not part.strip():
+            continue
+        key, separator, item = part.partition("=")
+        key = unquote(key).strip()
+        if not separator or not key:
+            bad.append(f"#{position}")
+            continue
+        pairs[key] = unquote(item.strip())
+    return pairs, tuple(bad)
+
+
+# -- declarations ----------------------------------------------------------------------------------
+def _otel(name: str, argument: str, parse: Parser, default: str | None, allowed: str,
+          meaning: str, source: str = _SPEC, *, secret: bool = False) -> Variable:  # fmt: skip
+    return Variable(
+        name, argument, parse, default, allowed, meaning, "OpenTelemetry", source, secret=secret
+    )
+
+
+def _sdk(name: str, default: str | None, allowed: str, meaning: str) -> Variable:
+    return Variable(
+        name, "", text, default, allowed, meaning, "OpenTelemetry", _SPEC, read_by="sdk"
+    )
+
+
+def _langfuse(name: str, parse: Parser, default: str | None, allowed: str, meaning: str,
+              *aliases: str, secret: bool = False) -> Variable:  # fmt: skip
+    return Variable(
+        name, name.lower(), parse, default, allowed, meaning, "Langfuse", _LANGFUSE,
+        aliases=aliases, secret=secret,
+    )  # fmt: skip
+
+
+def _own(name: str, argument: str, parse: Parser, default: str | None, allowed: str,
+         meaning: str) -> Variable:  # fmt: skip
+    return Variable(name, argument, parse, default, allowed, meaning, "otelbridge", _OWN)
+
+
+_BOOLEAN: Final = "true or false"
+_WHOLE: Final = "a whole number above 0"
+_SECONDS: Final = "seconds, a number above 0"
+_PAIRS: Final = "key=value pairs separated by commas, values percent-encoded"
+_PROTOCOL: Final = choice("http/protobuf", "grpc")
+_PROTOCOLS: Final = "http/protobuf or grpc"
+_COMPRESSION: Final = choice("gzip", "deflate", "none")
+_COMPRESSIONS: Final = "gzip, deflate or none"
+
+VARIABLES: Final[tuple[Variable, ...]] = (
+    _otel("OTEL_SERVICE_NAME", "service_name", text, None, "text",
+          "Name of the service; wins over `service.name` in OTEL_RESOURCE_ATTRIBUTES. Without "
+          "either it is `unknown_service`."),
+    _otel("OTEL_RESOURCE_ATTRIBUTES", "resource_attributes", text, None, _PAIRS,
+          "Attributes of every span of this process. Read by the SDK as well."),
+    _otel("OTEL_SDK_DISABLED", "sdk_disabled", otel_boolean, "false", _BOOLEAN,
+          "`true`: no spans at all; the context of a caller is still passed on."),
+    _otel("OTEL_TRACES_EXPORTER", "traces_exporter", text, "otlp", "otlp, console or none",
+          "Where spans go; `none` makes spans and sends nothing."),
+    _otel("OTEL_PROPAGATORS", "propagators", names, "tracecontext,baggage",
+          "installed propagators separated by commas, or none",
+          "Which headers carry the context between services."),
+    _otel("OTEL_CONFIG_FILE", "config_file", text, None, "path of a declarative configuration file",
+          "The SDK builds its pipeline from this file, which then wins over the variables here."),
+    _sdk("OTEL_TRACES_SAMPLER", "parentbased_always_on", "a sampler that the SDK knows",
+         "Which traces are recorded."),
+    _sdk("OTEL_TRACES_SAMPLER_ARG", None, "what the sampler asks for",
+         "Argument of the sampler, such as the ratio of `traceidratio`."),
+    _otel("OTEL_BSP_MAX_QUEUE_SIZE", "queue_max_spans", positive_integer, "20480", _WHOLE,
+          "Ended spans that wait for export at most; the oldest are dropped beyond it."),
+    _otel("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "batch_max_spans", positive_integer, "512",
+          _WHOLE + ", at most the queue size", "Spans in one export request at most."),
+    _otel("OTEL_BSP_SCHEDULE_DELAY", "schedule_delay_seconds", milliseconds, "5000",
+          "milliseconds, a whole number above 0",
+          "Time between two exports while the queue is short (the argument is in seconds)."),
+    _sdk("OTEL_BSP_EXPORT_TIMEOUT", "30000", "milliseconds",
+         "Read by the SDK, where it has no effect; OTEL_EXPORTER_OTLP_TIMEOUT has."),
+    _otel("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "attribute_count_limit", count, None,
+          "a whole number from 0",
+          "Attributes on one span at most; unset, OTEL_ATTRIBUTE_COUNT_LIMIT counts."),
+    _otel("OTEL_ATTRIBUTE_COUNT_LIMIT", "", count, "256", "a whole number from 0",
+          "Attributes on one span at most, when the variable for spans is unset."),
+    _sdk("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", None, "a whole number from 0",
+         "Characters in an attribute at most. It cuts JSON in the middle: better left unset."),
+    _sdk("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", None, "a whole number from 0",
+         "The same for span attributes only."),
+    _sdk("OTEL_SPAN_EVENT_COUNT_LIMIT", "128", "a whole number from 0",
+         "Events on one span at most."),
+    _sdk("OTEL_SPAN_LINK_COUNT_LIMIT", "128", "a whole number from 0",
+         "Links on one span at most."),
+    _otel("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint", text, "http://localhost:4318",
+          "http:// or https:// URL", "Base URL of the receiver; `/v1/traces` is added.", _OTLP),
+    _otel("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", text, None, "http:// or https:// URL",
+          "Full URL for traces, used as it stands; wins over the base URL.", _OTLP),
+    _otel("OTEL_EXPORTER_OTLP_PROTOCOL", "otlp_protocol", _PROTOCOL, None, _PROTOCOLS,
+          "`http/protobuf` unless told otherwise. `grpc` works with OTELBRIDGE_EXPORTER=stock; "
+          "with `bridge` one warning is given and HTTP port 4318 of the same host is used. Port "
+          "4317 is treated in the same way.", _OTLP),
+    _otel("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "", _PROTOCOL, None, _PROTOCOLS,
+          "The same for traces only; wins.", _OTLP),
+    _otel("OTEL_EXPORTER_OTLP_HEADERS", "otlp_headers", text, None, _PAIRS,
+          "Headers of every export request.", _OTLP, secret=True),
+    _otel("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "", text, None, _PAIRS,
+          "The same for traces only; replaces the general ones.", _OTLP, secret=True),
+    _otel("OTEL_EXPORTER_OTLP_TIMEOUT", "otlp_timeout_seconds", seconds, "60", _SECONDS,
+          "The most that one export may take, retries included. In seconds, as the Python SDK has "
+          "it (the specification says milliseconds).", _PYTHON),
+    _otel("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "", seconds, None, _SECONDS,
+          "The same for traces only; wins.", _PYTHON),
+    _otel("OTEL_EXPORTER_OTLP_COMPRESSION", "otlp_compression", _COMPRESSION, "gzip",
+          _COMPRESSIONS, "Compression of export requests.", _OTLP),
+    _otel("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "", _COMPRESSION, None, _COMPRESSIONS,
+          "The same for traces only; wins.", _OTLP),
+    _otel("OTEL_EXPORTER_OTLP_CERTIFICATE", "otlp_certificate", text, None,
+          "path of a PEM file", "Certificate authority that the receiver is checked against.",
+          _OTLP),
+    _otel("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "", text, None, "path of a PEM file",
+          "The same for traces only; wins.", _OTLP),
+    Variable("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "capture_content", text,
+             "SPAN_ONLY", ", ".join(CAPTURE_MODES),
+             "Where message text is recorded; `NO_CONTENT` keeps all of it in the process. `true` "
+             "(= SPAN_ONLY) and `false` (= NO_CONTENT) are taken with a warning; anything else "
+             "means NO_CONTENT.", "gen_ai", _UTIL_GENAI),
+    _langfuse("LANGFUSE_PUBLIC_KEY", text, None, "a key that starts with pk-lf-",
+              "With the secret key: scores, prompts, links and direct export. In `collector` mode "
+              "the Collector holds the keys that spans need.", secret=True),
+    _langfuse("LANGFUSE_SECRET_KEY", text, None, "a key that starts with sk-lf-",
+              "See LANGFUSE_PUBLIC_KEY.", secret=True),
+    _langfuse("LANGFUSE_HOST", text, None, "http:// or https:// URL",
+              "Langfuse as this process reaches it; `https://cloud.langfuse.com` when both keys "
+              "are set.", "LANGFUSE_BASE_URL"),
+    _langfuse("LANGFUSE_PUBLIC_URL", text, None, "http:// or https:// URL",
+              "Langfuse as a browser reaches it; links are built from it. Unset: LANGFUSE_HOST."),
+    _langfuse("LANGFUSE_PROJECT_ID", text, None, "text",
+              "Project id, a part of every link into Langfuse."),
+    _langfuse("LANGFUSE_ENABLED", boolean, "true", _BOOLEAN,
+              "`false`: every span is marked as outside the LLM view and Langfuse is never called; "
+              "Tempo goes on.", "ENABLE_LANGFUSE", "LANGFUSE_TRACING_ENABLED"),
+    _langfuse("LANGFUSE_ENVIRONMENT", environment_name, None,
+              "a-z, 0-9, - and _, at most 40 characters",
+              "Environment, normalised as Langfuse does: lower case, a leading `langfuse` removed, "
+              "cut at 40 characters, `default` if other characters are left.",
+              "LANGFUSE_TRACING_ENVIRONMENT"),
+    _langfuse("LANGFUSE_RELEASE", text, None, "text", "Release of the application."),
+    _langfuse("LANGFUSE_SAMPLE_RATE", ratio, "1.0", "a number from 0 to 1",
+              "Ratio of traces that Langfuse gets, decided by the trace id; Tempo gets all."),
+    _langfuse("LANGFUSE_DEBUG", boolean, "false", _BOOLEAN, "Verbose logging of Langfuse calls."),
+    _own("OTELBRIDGE_EXPORT", "export", choice("collector", "direct"), "collector",
+         "collector or direct",
+         "`collector`: one OTLP stream, the Collector makes the branches. `direct`: no Collector, "
+         "the full stream to the OTLP endpoint and the LLM view to Langfuse."),
+    _own("OTELBRIDGE_TRUSTED_HOSTS", "trusted_hosts", host_patterns, "",
+         "host patterns separated by commas: host, *.domain, *, !pattern",
+         "Hosts that get traceparent, tracestate and baggage, beside loopback, private addresses, "
+         "single-label names, `*.local`, `*.internal`, `*.svc` and `*.cluster.local`. `*` is every "
+         "host, `!pattern` takes one away."),
+    _own("OTELBRIDGE_TRUST_INBOUND", "trust_inbound", boolean, "true", _BOOLEAN,
+         "`false` at an edge: a request starts a new trace, linked to the caller's context, and "
+         "inbound baggage is dropped."),
+    Variable("KUBERNETES_SERVICE_HOST", "in_cluster", presence, "false", "set by Kubernetes",
+             "Present in a pod, where `name.namespace` is the name of a service and counts as "
+             "trusted.", "otelbridge", "Kubernetes"),
+    _own("OTELBRIDGE_EXPORTER", "exporter", choice("bridge", "stock"), "bridge", "bridge or stock",
+         "`stock` uses the SDK's own OTLP exporter, gRPC included."),
+    _own("OTELBRIDGE_LLM_VIEW", "llm_view", choice("services", "llm", "all"), "services",
+         "services, llm or all",
+         "Which spans Langfuse gets. `services`: LLM spans and the entry span of each service with "
+         "LLM work below it. `llm`: LLM spans and the root of the trace. `all`: every span."),
+    _own("OTELBRIDGE_LEGACY_GEN_AI_SYSTEM", "legacy_gen_ai_system", boolean, "true", _BOOLEAN,
+         "Also write the deprecated `gen_ai.system`, equal to the provider name."),
+    _own("OTELBRIDGE_LOG_FORMAT", "log_format", choice("json", "text", "off"), "off",
+         "json, text or off",
+         "Format of the root logger with trace_id, span_id, service and request id; `off` leaves "
+         "logging alone."),
+    _own("OTELBRIDGE_TEMPO_URL", "tempo_url", text, "http://localhost:3200",
+         "http:// or https:// URL", "Tempo API that `otelbridge trace` asks."),
+    _own("OTELBRIDGE_COLLECTOR_BINARY", "collector_binary", text, None,
+         "path of an executable file", "Collector that `otelbridge demo` starts, instead of the "
+         "one that `make collector` builds."),
+)  # fmt: skip
+
+BY_NAME: Final[dict[str, Variable]] = {variable.name: variable for variable in VARIABLES}

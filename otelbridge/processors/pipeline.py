@@ -1,0 +1,113 @@
+"""The span processor of otelbridge: stamps a starting span, settles an ended one, hands it on.
+
+One processor instead of several, so that a span pays for one attribute write at its start and at
+most one copy at its end. `provider` puts the export path behind it. Never raises into the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.util.types import AttributeValue
+
+from otelbridge import _guard, policy
+from otelbridge.processors.context import (
+    ContextAttributes,
+    both_provider_names,
+    clean_urls,
+    entry_attributes,
+)
+from otelbridge.processors.llm_view import ViewMarks
+
+
+class BridgeSpanProcessor(SpanProcessor):
+    """Adds request context and view marks to every span, then passes it to the export path.
+
+    Args:
+        context: Request, environment and release attributes.
+        marks: The LLM view.
+        legacy_gen_ai_system: Also write the deprecated `gen_ai.system`, and the other way round.
+        next_processor: Gets the settled spans; None where another component exports.
+    """
+
+    def __init__(
+        self,
+        *,
+        context: ContextAttributes,
+        marks: ViewMarks,
+        legacy_gen_ai_system: bool = True,
+        next_processor: SpanProcessor | None = None,
+    ) -> None:
+        self._context = context
+        self._marks = marks
+        self._legacy = legacy_gen_ai_system
+        self._next = next_processor
+
+    @_guard.guarded("span start", None)
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Stamp the span; see `ContextAttributes.at_start` and `ViewMarks.at_start`."""
+        context = otel_context.get_current() if parent_context is None else parent_context
+        present: Mapping[str, Any] = span.attributes or {}
+        marks, node = self._marks.at_start(span, context, present)
+        gen_ai = policy.is_gen_ai(present)
+        attributes = self._context.at_start(present, context, gen_ai=gen_ai)
+        if node.is_entry:
+            attributes.update(entry_attributes(context))
+        attributes.update(marks)
+        span.set_attributes(attributes)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Settle the span and hand it on."""
+        settled = self._settle(span)
+        if self._next is not None:
+            self._next.on_end(span if settled is None else settled)
+
+    @_guard.guarded("span end", None)
+    def _settle(self, span: ReadableSpan) -> ReadableSpan | None:
+        changes = self._marks.at_end(span)
+        present = span.attributes or {}
+        if self._legacy:
+            changes.update(both_provider_names(present))
+        changes.update(clean_urls(present))
+        return with_attributes(span, {**present, **changes}) if changes else None
+
+    def shutdown(self) -> None:
+        """Shut the export path down."""
+        if self._next is not None:
+            self._next.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Ask the export path to deliver what it holds."""
+        return self._next.force_flush(timeout_millis) if self._next is not None else True
+
+
+def with_attributes(
+    span: ReadableSpan, attributes: Mapping[str, AttributeValue], **fields: Any
+) -> ReadableSpan:
+    """A copy of an ended span with other attributes; `fields` replaces further constructor fields.
+
+    An ended span takes no attributes and its attribute mapping is shared with other processors, so
+    every later change is made on a copy.
+    """
+    bounded = BoundedAttributes(attributes=dict(attributes), immutable=True)
+    bounded.dropped = span.dropped_attributes
+    values: dict[str, Any] = {
+        "name": span.name,
+        "context": span.context,
+        "parent": span.parent,
+        "resource": span.resource,
+        "attributes": bounded,
+        "events": span.events,
+        "links": span.links,
+        "kind": span.kind,
+        "status": span.status,
+        "start_time": span.start_time,
+        "end_time": span.end_time,
+        "instrumentation_scope": span.instrumentation_scope,
+    }
+    return ReadableSpan(**(values | fields))

@@ -1,0 +1,301 @@
+"""The one place that assembles: settings -> provider, propagators, processors, exporters.
+
+`configure` builds (or completes) the tracer provider of the process and switches the
+instrumentations on; `flush` and `shutdown` end what it started. It reads no environment itself
+and is safe to call from several threads and more than once. Used by `distro` and by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from opentelemetry import propagate, trace
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.util._importlib_metadata import entry_points
+
+from otelbridge import _guard, semconv
+from otelbridge._version import __version__
+from otelbridge.genai._config import GenAiConfig, set_config
+from otelbridge.logs import install_log_format
+from otelbridge.processors.context import ContextAttributes
+from otelbridge.processors.llm_view import ViewMarks
+from otelbridge.processors.pipeline import BridgeSpanProcessor
+from otelbridge.propagation import BridgePropagator
+from otelbridge.settings import Settings, set_environment_defaults
+from otelbridge.trust import TrustedHosts
+
+_logger = logging.getLogger("otelbridge")
+_DISTRO: Final = "otelbridge"
+
+
+class _State:
+    """What `configure` has built in this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.settings: Settings | None = None
+        self.provider: TracerProvider | None = None
+        self.processor: BridgeSpanProcessor | None = None
+        self.owns_provider = False
+
+
+_state = _State()
+
+
+def configure(
+    settings: Settings | None = None, *, instrument: bool = True, **overrides: Any
+) -> TracerProvider | None:
+    """Switch tracing on for this process; further calls change nothing.
+
+    Args:
+        settings: Defaults to `Settings.from_env(**overrides)`.
+        instrument: Also instrument Flask, httpx, httpx2 and threads, now or when the application
+            imports them; False where `opentelemetry-instrument` does that.
+        overrides: Single settings, which win over the environment (see `Settings.from_env`).
+    Returns:
+        The provider in use: an SDK provider that the application had set before is completed, not
+        replaced. None with OTEL_SDK_DISABLED=true, or when another library's provider is in place.
+    Raises:
+        ConfigError: a setting that cannot be used.
+    """
+    with _state.lock:
+        if _state.settings is not None:
+            if settings not in (None, _state.settings) or overrides:
+                _logger.warning(
+                    "otelbridge: configure() was called before in this process; the arguments of "
+                    "this call are ignored. Call otelbridge.shutdown() first to start again."
+                )
+            return _state.provider
+        chosen = Settings.from_env(**overrides) if settings is None else settings
+        set_environment_defaults()
+        _say_settings(chosen)
+        set_config(
+            GenAiConfig(
+                capture_content=chosen.capture_on_span,
+                legacy_gen_ai_system=chosen.legacy_gen_ai_system,
+            )
+        )
+        propagate.set_global_textmap(_propagator(chosen))
+        if not chosen.sdk_disabled:
+            _install(chosen)
+        install_log_format(chosen)
+        if instrument:
+            instrument_libraries(stock=not chosen.sdk_disabled)
+        _state.settings = chosen
+        return _state.provider
+
+
+def active_settings() -> Settings | None:
+    """The settings that `configure` was called with, None before."""
+    return _state.settings
+
+
+def _say_settings(settings: Settings) -> None:
+    for warning in settings.warnings:
+        _logger.warning("otelbridge: %s", warning)
+    # A handler of its own would double lines in an application that configures logging.
+    _logger.setLevel(_logger.level or logging.INFO)
+    _logger.info("%s", settings.startup_line())
+
+
+def _propagator(settings: Settings) -> BridgePropagator:
+    found: list[TextMapPropagator] = []
+    for name in settings.propagators:
+        for entry_point in entry_points(group="opentelemetry_propagator", name=name):
+            found.append(entry_point.load()())
+            break
+        else:
+            _logger.warning(
+                "otelbridge: OTEL_PROPAGATORS names %r, which no installed package provides; "
+                "it is left out.",
+                name,
+            )
+    trusted = TrustedHosts(settings.trusted_hosts, in_cluster=settings.in_cluster)
+    return BridgePropagator(
+        CompositePropagator(found), trusted=trusted, trust_inbound=settings.trust_inbound
+    )
+
+
+def _install(settings: Settings) -> None:
+    existing = trace.get_tracer_provider()
+    if isinstance(existing, TracerProvider):
+        _complete(existing, settings)
+        return
+    if not isinstance(existing, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
+        _logger.warning(
+            "otelbridge: the tracer provider of this process is %s, not the OpenTelemetry SDK's; "
+            "it is left alone and otelbridge exports nothing. Call otelbridge.configure() before "
+            "the other library starts, or switch that library's tracing off.",
+            type(existing).__qualname__,
+        )
+        return
+    provider = TracerProvider(
+        resource=_resource(settings),
+        span_limits=SpanLimits(max_span_attributes=settings.attribute_count_limit),
+    )
+    processor = _bridge_processor(settings, _export_path(settings))
+    provider.add_span_processor(processor)
+    trace.set_tracer_provider(provider)
+    _state.provider, _state.processor, _state.owns_provider = provider, processor, True
+
+
+def _complete(provider: TracerProvider, settings: Settings) -> None:
+    """Add our processor to a provider that somebody else built."""
+    others = _exporters_of(provider)
+    export_path = None if settings.config_file else _export_path(settings)
+    processor = _bridge_processor(settings, export_path)
+    provider.add_span_processor(processor)
+    if others:
+        _logger.warning(
+            "otelbridge: the tracer provider was set before and also exports through %s; spans "
+            "that leave there are outside of what otelbridge promises (LLM view, content policy).",
+            ", ".join(others),
+        )
+    _state.provider, _state.processor, _state.owns_provider = provider, processor, False
+
+
+def _exporters_of(provider: TracerProvider) -> list[str]:
+    active = getattr(provider, "_active_span_processor", None)
+    found = []
+    for processor in getattr(active, "_span_processors", ()):
+        exporter = getattr(processor, "span_exporter", None) or getattr(
+            getattr(processor, "_batch_processor", None), "_exporter", None
+        )
+        found.append(type(exporter or processor).__qualname__)
+    return found
+
+
+def _resource(settings: Settings) -> Resource:
+    # Resource.create reads OTEL_RESOURCE_ATTRIBUTES and the resource detectors by itself.
+    return Resource.create(
+        {
+            semconv.SERVICE_NAME: settings.service_name,
+            semconv.TELEMETRY_DISTRO_NAME: _DISTRO,
+            semconv.TELEMETRY_DISTRO_VERSION: __version__,
+        }
+    )
+
+
+def _bridge_processor(
+    settings: Settings, next_processor: SpanProcessor | None
+) -> BridgeSpanProcessor:
+    langfuse = settings.langfuse
+    return BridgeSpanProcessor(
+        context=ContextAttributes(environment=langfuse.environment, release=langfuse.release),
+        marks=ViewMarks(
+            mode=settings.llm_view,
+            enabled=langfuse.enabled,
+            sample_rate=langfuse.sample_rate,
+            capture_content=settings.capture_on_span,
+        ),
+        legacy_gen_ai_system=settings.legacy_gen_ai_system,
+        next_processor=next_processor,
+    )
+
+
+def _export_path(settings: Settings) -> SpanProcessor | None:
+    """The processors that export: one stream for the Collector, two of them for `direct`."""
+    from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
+
+    from otelbridge.exporters.otlp import batch_processor, langfuse_exporter, span_exporter
+
+    exporter = span_exporter(settings)
+    if settings.export == "collector":
+        return batch_processor(exporter, settings) if exporter is not None else None
+    from otelbridge.exporters.branches import LangfuseBranch, TempoBranch
+
+    both = SynchronousMultiSpanProcessor()
+    if exporter is not None:
+        both.add_span_processor(batch_processor(TempoBranch(exporter), settings))
+    if settings.langfuse.configured:
+        langfuse = langfuse_exporter(
+            settings.langfuse, timeout_seconds=settings.otlp.timeout_seconds
+        )
+        both.add_span_processor(batch_processor(LangfuseBranch(langfuse), settings))
+    return both
+
+
+def instrument_libraries(*, stock: bool) -> None:
+    """Instrument Flask, httpx and httpx2 when they are imported (or now), and threads.
+
+    Args:
+        stock: Also apply OpenTelemetry's own instrumentations; False where
+            `opentelemetry-instrument` applies them.
+    """
+    import wrapt
+
+    from otelbridge.integrations import flask, http_clients
+
+    hooks: dict[str, Callable[[Any], None]] = {
+        "flask": flask.instrument if stock else flask.patch,
+        "httpx": http_clients.instrument_httpx if stock else http_clients.patch,
+        "httpx2": http_clients.instrument_httpx2 if stock else http_clients.patch,
+    }
+    for name, hook in hooks.items():
+        wrapt.register_post_import_hook(_guard.guarded(f"instrument {name}", None)(hook), name)
+    with _guard.guard("instrument threading"):
+        from opentelemetry.instrumentation.threading import ThreadingInstrumentor
+
+        instrumentor = ThreadingInstrumentor()
+        if stock and not instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.instrument()
+
+
+def flush(timeout_seconds: float = 5.0) -> bool:
+    """Deliver what is queued, for at most this long.
+
+    Returns:
+        Whether the export path was done in time; False does not mean that anything was lost.
+    """
+    processor = _state.processor
+    if processor is None:
+        return True
+    # force_flush of the SDK ignores its timeout (measured 22-30 s for 2 s), hence the own thread.
+    return _within(
+        lambda: processor.force_flush(int(timeout_seconds * 1000)), timeout_seconds, "flush"
+    )
+
+
+def shutdown(timeout_seconds: float = 5.0) -> bool:
+    """Deliver what is queued, for at most this long, and switch tracing off for this process.
+
+    Returns:
+        Whether everything was handed over in time. `configure()` may be called again afterwards;
+        OpenTelemetry keeps the first provider of a process, which then exports nothing more.
+    """
+    with _state.lock:
+        processor, _state.processor = _state.processor, None
+        _state.settings = None
+        _state.provider = None
+    if processor is None:
+        return True
+    return _within(processor.shutdown, timeout_seconds, "shutdown")
+
+
+def _within(action: Callable[[], object], timeout_seconds: float, place: str) -> bool:
+    results: list[bool] = []
+
+    def run() -> None:
+        with _guard.guard(place):
+            results.append(action() is not False)
+
+    thread = threading.Thread(target=run, name=f"otelbridge-{place}", daemon=True)
+    thread.start()
+    thread.join(timeout_seconds)
+    return bool(results) and results[0]
+
+
+def _forget_after_fork() -> None:
+    # The SDK restarts its own threads; a lock held by another thread at the fork would stay held.
+    _state.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

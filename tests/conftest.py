@@ -1,0 +1,121 @@
+"""What every test gets: a clean environment, loopback sockets only, fresh OpenTelemetry globals.
+
+Fixtures of single areas live beside their tests. Swallowed errors are raised again during tests
+(`swallow_errors` switches that off), so that the guard around telemetry cannot hide a bug.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ipaddress
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import pytest
+from opentelemetry import propagate, trace
+from opentelemetry.util._once import Once
+
+from otelbridge import _guard
+
+T = TypeVar("T")
+SCRUBBED = ("OTEL_", "LANGFUSE_", "OTELBRIDGE_", "ENABLE_LANGFUSE")
+
+
+class OutsideLoopbackError(AssertionError):
+    """A test tried to reach something beyond this machine."""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the developer's shell reaches a test; proxies stay out of loopback calls."""
+    for name in list(os.environ):
+        if name.startswith(SCRUBBED):
+            monkeypatch.delenv(name)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost,::1")
+
+
+def _is_loopback(address: Any) -> bool:
+    if not isinstance(address, tuple):
+        return True  # a path: AF_UNIX
+    host = str(address[0])
+    if host in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loopback_only() -> Iterator[None]:
+    """Connecting to anything but loopback raises, in threads left behind too."""
+    patch = pytest.MonkeyPatch()
+    for name in ("connect", "connect_ex"):
+        original = getattr(socket.socket, name)
+
+        def guarded(self: socket.socket, address: Any, *, _original: Any = original) -> Any:
+            if not _is_loopback(address):
+                raise OutsideLoopbackError(f"tests may only connect to loopback, not {address!r}")
+            return _original(self, address)
+
+        patch.setattr(socket.socket, name, guarded)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def raise_swallowed_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors in telemetry code fail the test."""
+    monkeypatch.setattr(_guard, "reraise", True)
+
+
+@pytest.fixture
+def swallow_errors(monkeypatch: pytest.MonkeyPatch, raise_swallowed_errors: None) -> None:
+    """The guard swallows as in production, for tests about exactly that."""
+    monkeypatch.setattr(_guard, "reraise", False)
+
+
+def _forget_provider() -> None:
+    """Shut the global tracer provider down and let the next test set its own."""
+    provider: Any = trace._TRACER_PROVIDER
+    handler = getattr(provider, "_atexit_handler", None)
+    if handler is not None:
+        atexit.unregister(handler)
+    if hasattr(provider, "shutdown"):
+        provider.shutdown()
+    trace._TRACER_PROVIDER = None
+    trace._TRACER_PROVIDER_SET_ONCE = Once()
+
+
+@pytest.fixture(autouse=True)
+def fresh_opentelemetry() -> Iterator[None]:
+    """Global provider, propagators and gen_ai switches are back to their defaults afterwards."""
+    textmap = propagate.get_global_textmap()
+    yield
+    _forget_provider()
+    propagate.set_global_textmap(textmap)
+    config = sys.modules.get("otelbridge.genai._config")
+    if config is not None:
+        config.set_config(config.GenAiConfig())
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Any]:
+    """`eventually(predicate, timeout_seconds=10)`: the first true answer, or a failed test."""
+
+    def poll(predicate: Callable[[], T], timeout_seconds: float = 10.0) -> T:
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            answer = predicate()
+            if answer:
+                return answer
+            if time.monotonic() > deadline:
+                pytest.fail(f"not true within {timeout_seconds:g} s, last answer: {answer!r}")
+            time.sleep(0.01)
+
+    return poll
