@@ -29,11 +29,12 @@ collector: ## build the Collector into .cache/; instant when nothing changed
 	@collector/build.sh
 
 bench: install ## measure against the named peers; figures go to benchmarks/results/
-	@set -e; shopt -s nullglob; for file in benchmarks/bench_*.py; do \
-	echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; shopt -s nullglob; for file in benchmarks/[a-z]*.py; do name="$${file%.py}"; \
+	echo "== $$name"; $(BIN)/python -m "$${name//\//.}"; done
 
-docs: install ## write the generated pages under docs/
+docs: install ## write what is generated: docs/configuration.md, docs/collector.md, collector/
 	@$(BIN)/otelbridge config --markdown > docs/configuration.md
+	@$(BIN)/python collector/render.py
 
 lock: ## resolve requirements.lock again from pyproject.toml
 	@python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv==$(UV_VERSION)

@@ -106,6 +106,30 @@ def install_log_format(settings: Settings) -> None:
     _installation.install(formatter(settings.service_name))
 
 
+class _UnlessConfigured(logging.StreamHandler[Any]):
+    """Writes to standard error as long as the application has not configured logging itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers:
+            self.stream = sys.stderr
+            super().emit(record)
+
+
+def show_own_lines() -> None:
+    """Make the `otelbridge` logger's lines visible (INFO and above), once and never twice.
+
+    Python shows nothing below WARNING until logging is configured, and the start-up line is INFO.
+    An application that configures logging, before or after, gets the lines in its own handlers.
+    """
+    logger = logging.getLogger("otelbridge")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _UnlessConfigured) for handler in logger.handlers):
+        handler = _UnlessConfigured()
+        handler.setFormatter(TextFormatter())
+        logger.addHandler(handler)
+
+
 class _Installation:
     """The one change made to the logging module, so that it can be repeated and undone."""
 

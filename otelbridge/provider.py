@@ -23,7 +23,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 from otelbridge import _guard, semconv
 from otelbridge._version import __version__
 from otelbridge.genai._config import GenAiConfig, set_config
-from otelbridge.logs import install_log_format
+from otelbridge.logs import install_log_format, show_own_lines
 from otelbridge.processors.context import ContextAttributes
 from otelbridge.processors.llm_view import ViewMarks
 from otelbridge.processors.pipeline import BridgeSpanProcessor
@@ -75,6 +75,8 @@ def configure(
             return _state.provider
         chosen = Settings.from_env(**overrides) if settings is None else settings
         set_environment_defaults()
+        install_log_format(chosen)
+        show_own_lines()
         _say_settings(chosen)
         set_config(
             GenAiConfig(
@@ -85,7 +87,6 @@ def configure(
         propagate.set_global_textmap(_propagator(chosen))
         if not chosen.sdk_disabled:
             _install(chosen)
-        install_log_format(chosen)
         if instrument:
             instrument_libraries(stock=not chosen.sdk_disabled)
         _state.settings = chosen
@@ -100,8 +101,6 @@ def active_settings() -> Settings | None:
 def _say_settings(settings: Settings) -> None:
     for warning in settings.warnings:
         _logger.warning("otelbridge: %s", warning)
-    # A handler of its own would double lines in an application that configures logging.
-    _logger.setLevel(_logger.level or logging.INFO)
     _logger.info("%s", settings.startup_line())
 
 
@@ -211,7 +210,7 @@ def _export_path(settings: Settings) -> SpanProcessor | None:
         return batch_processor(exporter, settings) if exporter is not None else None
     from otelbridge.exporters.branches import LangfuseBranch, TempoBranch
 
-    both = SynchronousMultiSpanProcessor()
+    both = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]  # upstream has no types
     if exporter is not None:
         both.add_span_processor(batch_processor(TempoBranch(exporter), settings))
     if settings.langfuse.configured:

@@ -56,4 +56,4 @@ def _instrument_app(app: Any) -> None:
         return
     from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
-    FlaskInstrumentor.instrument_app(app)
+    FlaskInstrumentor.instrument_app(app)  # type: ignore[no-untyped-call]  # upstream has no types

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import trees
+from benchmarks import bench_trees as trees
 from otelbridge import view
 
 

@@ -22,7 +22,11 @@ COUNT = st.none() | st.integers(0, 10**9)
 
 @given(COUNT, COUNT, COUNT, COUNT, COUNT)
 def test_buckets_are_disjoint_and_their_total_is_input_plus_output(
-    total_in: int | None, total_out: int | None, read: int | None, wrote: int | None, why: int | None
+    total_in: int | None,
+    total_out: int | None,
+    read: int | None,
+    wrote: int | None,
+    why: int | None,
 ) -> None:
     """Whatever was given: nothing negative, and the total counts every token once."""
     usage = Usage(total_in, total_out, read, wrote, why)

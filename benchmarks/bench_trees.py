@@ -3,7 +3,7 @@
 Bar B1: 0 orphans, and the same ancestor order as in the full tree. The services run in this
 process over the real WSGI wrapper, propagator, httpx transport wrapper and span processor; their
 wire is httpx's WSGI transport. `tests/bridge/test_trees.py` runs 1,000 trees;
-`python benchmarks/trees.py --trees 20000` more. Prints JSON with counts and the seed.
+`python benchmarks/bench_trees.py --trees 20000` more. Prints JSON with counts and the seed.
 """
 
 from __future__ import annotations
