@@ -74,7 +74,7 @@ def configure(
                 )
             return _state.provider
         chosen = Settings.from_env(**overrides) if settings is None else settings
-        set_environment_defaults()
+        set_environment_defaults(capture_content=chosen.capture_content)
         install_log_format(chosen)
         show_own_lines()
         _say_settings(chosen)

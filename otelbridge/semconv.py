@@ -14,6 +14,8 @@ from typing import Final
 SERVICE_NAME: Final = "service.name"
 SERVICE_VERSION: Final = "service.version"
 DEPLOYMENT_ENVIRONMENT_NAME: Final = "deployment.environment.name"
+PROCESS_COMMAND_LINE: Final = "process.command_line"  # holds secrets: removed
+PROCESS_COMMAND_ARGS: Final = "process.command_args"  # likewise
 TELEMETRY_DISTRO_NAME: Final = "telemetry.distro.name"
 TELEMETRY_DISTRO_VERSION: Final = "telemetry.distro.version"
 

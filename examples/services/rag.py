@@ -25,7 +25,7 @@ openai = OpenAI(max_retries=0)
 EMBEDDER = "text-embedding-3-small"
 DOCUMENTS = {
     "returns": "Goods can be returned within 30 days with the receipt, the refund takes 5 days.",
-    "shipping": "Standard shipping takes 3 working days, express shipping arrives the next day.",
+    "shipping": "An order leaves at once; standard shipping takes 3 days, express shipping one.",
     "warranty": "Every lamp has a warranty of two years that covers the driver and the cable.",
     "payment": "Invoices are payable within 14 days by card or bank transfer.",
 }

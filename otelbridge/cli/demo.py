@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from otelbridge.cli.trace import fetch_langfuse, fetch_tempo
 from otelbridge.demo.processes import sigterm_as_exit
 from otelbridge.demo.runner import Result, Tell, differences, drive
 from otelbridge.demo.stack import Stack
-from otelbridge.settings import Settings
+from otelbridge.settings import Settings, process_environment
 
 MAX_FINDINGS = 5  # of one check; all of them are in --json
 
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings.from_env()
     stack = Stack(
         log_dir,
-        os.environ,
+        process_environment(),
         tell,
         use_collector=not args.no_collector,
         collector_binary=settings.collector_binary,
@@ -129,19 +128,19 @@ def show_commands(result: Result, stack: Stack, kept: bool) -> None:
         )
     else:
         print("Go on:")
-        print("  otelbridge demo --keep            the same, left running with its addresses:")
-        print(f"  otelbridge trace {trace_id} --view tempo|langfuse --content")
-        print(f"  http://.../project/{local.project.project_id}/traces/{trace_id} in a browser")
-        print("  examples/services/README.md       the services by hand, one terminal each")
+        print("  otelbridge demo --keep        leaves it running and names what to call then:")
+        print("    otelbridge trace <id> --view tempo|langfuse --content --tempo-url ...")
+        print(f"    http://.../project/{local.project.project_id}/traces/<id>   in a browser")
+        print("  examples/services/README.md   the services by hand, a terminal each")
     print(flush=True)
 
 
 def wait_for_interrupt(result: Result, tell: Tell) -> None:
     """Show the addresses and wait for Ctrl-C."""
-    tell("running until Ctrl-C:")
-    for name, address in result.addresses.items():
-        tell(f"  {name:<10} {address}")
     try:
+        tell("running until Ctrl-C:")
+        for name, address in result.addresses.items():
+            tell(f"  {name:<10} {address}")
         threading.Event().wait()
     except KeyboardInterrupt:
         return

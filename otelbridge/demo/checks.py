@@ -14,11 +14,13 @@ from otelbridge import policy, semconv
 from otelbridge.demo.traffic import Sent, streamed_text
 from otelbridge.demo.views import View, ViewSpan
 
+#: Outcomes of requests that came back with an answer.
+ANSWERED: Final = ("answer", "first", "cached")
 CONTEXT_HEADERS: Final = ("traceparent", "tracestate", "baggage")
 #: Text of the examples' documents, tool results and answers that is content, besides the canary.
 CONTENT_PHRASES: Final = (
     "Goods can be returned within 30 days",
-    "Standard shipping takes 3 working days",
+    "standard shipping takes 3 days",
     "arrives on Thursday",
     "You asked:",
 )
@@ -139,7 +141,7 @@ def root_says_what_it_was(evidence: Evidence) -> Iterator[str]:
     for pair in evidence.llm:
         for root in pair.langfuse.roots:
             wanted = ["traceName", "input"]
-            if pair.sent.case.outcome in ("answer", "cached", "cut"):
+            if pair.sent.case.outcome in (*ANSWERED, "cut"):
                 wanted.append("output")
             for name in wanted:
                 if not root.attributes.get(name):
@@ -151,30 +153,32 @@ def root_says_what_it_was(evidence: Evidence) -> Iterator[str]:
 def prompts_in_langfuse(evidence: Evidence) -> Iterator[str]:
     """Every model call in the Langfuse view has its prompt, and its answer when there was one."""
     for pair in evidence.llm:
-        calls = observed_chats(pair)
+        calls = observed(pair, "chat")
         if not calls:
             yield f"{pair.name}: no model call"
         for call in calls:
             if evidence.canary not in str(call.attributes.get("input")):
                 yield f"{pair.name}: {call.name} has no prompt"
-            if pair.sent.case.outcome in ("answer", "cached") and not call.attributes.get("output"):
+            if pair.sent.case.outcome in ANSWERED and not call.attributes.get("output"):
                 yield f"{pair.name}: {call.name} has no answer"
 
 
 def tokens_and_cost(evidence: Evidence) -> Iterator[str]:
     """Every answered model call has integer token counts and a cost, the same in both views."""
-    counts = (semconv.GEN_AI_USAGE_INPUT_TOKENS, semconv.GEN_AI_USAGE_OUTPUT_TOKENS)
     for pair in evidence.llm:
         if pair.sent.case.outcome != "answer":
             continue
-        for call in observed_chats(pair):
+        for call in observed(pair, "chat", "embeddings"):
             tempo = pair.tempo.spans[call.span_id].attributes
-            for key in counts:
-                if type(tempo.get(key)) is not int or tempo[key] <= 0:
-                    yield f"{pair.name}: {call.name} has {key}={tempo.get(key)!r}"
+            counts: list[Any] = [tempo.get(semconv.GEN_AI_USAGE_INPUT_TOKENS)]
+            if tempo[semconv.GEN_AI_OPERATION_NAME] == "chat":  # embeddings have no output
+                counts.append(tempo.get(semconv.GEN_AI_USAGE_OUTPUT_TOKENS))
+            if not all(type(count) is int and count > 0 for count in counts):
+                yield f"{pair.name}: {call.name} has token counts {counts}"
+                continue
             total = (call.attributes.get("usageDetails") or {}).get("total")
-            if total != sum(tempo.get(key) or 0 for key in counts):
-                yield f"{pair.name}: {call.name} has {total} tokens in Langfuse, not as in Tempo"
+            if total != sum(counts):
+                yield f"{pair.name}: {call.name} has {total} tokens in Langfuse, {counts} in Tempo"
             cost = tempo.get(semconv.GEN_AI_USAGE_COST)
             if not isinstance(cost, float) or cost <= 0:
                 yield f"{pair.name}: {call.name} has {semconv.GEN_AI_USAGE_COST}={cost!r}"
@@ -212,13 +216,13 @@ def provider_saw_no_context(evidence: Evidence) -> Iterator[str]:
 def outcomes_are_told(evidence: Evidence) -> Iterator[str]:
     """Failed calls have status ERROR and error.type, the slow one its time, the cached its mark."""
     for pair in evidence.llm:
-        calls = chats(pair.tempo)
+        calls = calls_of(pair.tempo, "chat")
         outcome = pair.sent.case.outcome
         if outcome == "error" and not any(
             "ERROR" in c.status and c.attributes.get(semconv.ERROR_TYPE) for c in calls
         ):
             yield f"{pair.name}: no model call has status ERROR and error.type"
-        if outcome in ("answer", "cached", "cut") and any("ERROR" in c.status for c in calls):
+        if outcome in (*ANSWERED, "cut") and any("ERROR" in c.status for c in calls):
             yield f"{pair.name}: a model call has status ERROR"
         if outcome == "cached" and not any(c.attributes.get(semconv.CACHED) for c in calls):
             yield f"{pair.name}: no model call has {semconv.CACHED}"
@@ -228,17 +232,21 @@ def outcomes_are_told(evidence: Evidence) -> Iterator[str]:
             yield f"{pair.name}: no text came back"
 
 
-def observed_chats(pair: Pair) -> list[ViewSpan]:
-    """The observations of a trace's model calls, known by their span ids."""
-    return [pair.langfuse.spans[c.span_id] for c in chats(pair.tempo)
-            if c.span_id in pair.langfuse.spans]
-
-
-def chats(view: View) -> list[ViewSpan]:
-    """The model calls of a trace on the Tempo side."""
+def observed(pair: Pair, *operations: str) -> list[ViewSpan]:
+    """The observations of a trace's calls of these operations, known by their span ids."""
     return [
-        span for span in view.spans.values()
-        if span.attributes.get(semconv.GEN_AI_OPERATION_NAME) == "chat"
+        pair.langfuse.spans[span.span_id]
+        for span in calls_of(pair.tempo, *operations)
+        if span.span_id in pair.langfuse.spans
+    ]
+
+
+def calls_of(view: View, *operations: str) -> list[ViewSpan]:
+    """The spans of a Tempo view with one of these values of gen_ai.operation.name."""
+    return [
+        span
+        for span in view.spans.values()
+        if span.attributes.get(semconv.GEN_AI_OPERATION_NAME) in operations
     ]
 
 

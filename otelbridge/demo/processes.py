@@ -65,7 +65,7 @@ class ProcessGroup:
     ) -> Child:
         """Start one process with exactly this environment; its output goes to `<name>.log`."""
         log = self.log_dir / f"{name}.log"
-        with log.open("wb") as output:
+        with log.open("wb") as output, interrupts_held():
             process = subprocess.Popen(
                 list(command),
                 env=dict(env),
@@ -75,8 +75,8 @@ class ProcessGroup:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        child = Child(name, process, log)
-        self.children.append(child)
+            child = Child(name, process, log)
+            self.children.append(child)
         return child
 
     def check_alive(self) -> None:
@@ -141,24 +141,57 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
         return
 
 
+class _Interrupts:
+    """Turns SIGTERM and SIGINT into exceptions, and holds them back where they would do harm."""
+
+    def __init__(self) -> None:
+        self._holding = False
+        self._waiting: int | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A signal inside the block takes effect at its end: a child is known or not started."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                self.act(waiting, None)
+
+    def act(self, number: int, _frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self._holding:
+            self._waiting = number
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            raise SystemExit(128 + number)
+
+
+_interrupts = _Interrupts()
+interrupts_held = _interrupts.held
+
+
 @contextmanager
 def sigterm_as_exit() -> Iterator[None]:
     """SIGTERM raises SystemExit(143) inside the block, so that `finally` clauses run.
 
-    Outside the main thread, where Python allows no handlers, nothing is changed.
+    Neither it nor Ctrl-C strikes between the start of a child and its entry in the group. Outside
+    the main thread, where Python allows no handlers, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
-
-    previous = signal.signal(signal.SIGTERM, leave)
+    previous = {
+        number: signal.signal(number, _interrupts.act) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:

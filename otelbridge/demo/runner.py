@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
 
+from otelbridge import semconv
 from otelbridge.demo.checks import Check, Evidence, Pair, judge
 from otelbridge.demo.processes import DemoError
 from otelbridge.demo.stack import Stack
@@ -25,6 +27,7 @@ ARRIVAL_SECONDS: Final = 25.0
 #: Once all holds, a late span still gets this long to prove it wrong.
 SETTLE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.25
+_TELL_SECONDS: Final = 2.0
 #: The request whose trace is shown.
 SHOWN: Final = "order with a tool"
 
@@ -91,15 +94,16 @@ def drive(stack: Stack, tell: Tell) -> Result:
     sent = send_all(stack.addresses.gateway, canary, tell)
     tell("waiting for the spans to arrive in both views")
     start = time.monotonic()
-    evidence, checks = settle(lambda: gather(stack, sent, canary))
+    evidence, checks = settle(lambda: gather(stack, sent, canary), tell)
     shown = next(pair for pair in evidence.pairs if pair.name == SHOWN)
     took = time.monotonic() - start
     return Result(stack.mode, addresses(stack), evidence, checks, shown, took)
 
 
-def settle(look: Callable[[], Evidence]) -> tuple[Evidence, list[Check]]:
+def settle(look: Callable[[], Evidence], tell: Tell) -> tuple[Evidence, list[Check]]:
     """Look until every check holds and still does after a moment, or until the deadline."""
     deadline = time.monotonic() + ARRIVAL_SECONDS
+    told = time.monotonic()
     held_since: float | None = None
     while True:
         evidence = look()
@@ -113,6 +117,10 @@ def settle(look: Callable[[], Evidence]) -> tuple[Evidence, list[Check]]:
             return evidence, checks
         if now > deadline:
             return evidence, checks
+        if now - told >= _TELL_SECONDS:
+            told = now
+            held = sum(check.ok for check in checks)
+            tell(f"  {held} of {len(checks)} checks hold, {deadline - now:.0f} s left")
         time.sleep(_POLL_SECONDS)
 
 
@@ -152,12 +160,13 @@ def differences(pair: Pair) -> list[str]:
     """What differs between the two views of a trace and why, from the trace itself."""
     tempo, langfuse = pair.tempo.spans, pair.langfuse.spans
     moved = [s for s in langfuse.values() if s.parent and s.parent != tempo[s.span_id].parent]
-    left_out = sorted({s.name for i, s in tempo.items() if i not in langfuse})
-    removed = [s for s in tempo.values() if s.attributes.get("otelbridge.content.removed")]
+    left_out = Counter(span.name for i, span in tempo.items() if i not in langfuse)
+    names = ", ".join(f"{count} x {name}" for name, count in sorted(left_out.items()))
+    removed = [s for s in tempo.values() if s.attributes.get(semconv.CONTENT_REMOVED)]
     lines = [
         f"Tempo has all {len(tempo)} spans; Langfuse has the {len(langfuse)} that are LLM work or "
         "the entry of a service with LLM work below it.",
-        f"Left out of Langfuse: {', '.join(left_out)} (HTTP clients and plain steps).",
+        f"Left out of Langfuse: {names} (HTTP clients and plain steps).",
         f"Message text: {len(removed)} spans lost theirs on the way to Tempo, Langfuse has it "
         "(and that is why prompts are searched there).",
     ]

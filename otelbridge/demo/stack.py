@@ -18,7 +18,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from otelbridge.collector import CollectorProcess, find_collector
-from otelbridge.demo.processes import DemoError, ProcessGroup, free_ports, untrusted_address
+from otelbridge.demo.processes import (
+    DemoError,
+    ProcessGroup,
+    free_ports,
+    interrupts_held,
+    untrusted_address,
+)
 from otelbridge.errors import DependencyError
 from otelbridge.local.server import LocalServer, Ports
 
@@ -190,7 +196,8 @@ class Stack:
             work_dir=self._log_dir,
         )
         self._exit.callback(collector.stop)  # before the start, which SIGTERM may interrupt
-        collector.start()
+        with interrupts_held():
+            collector.start()
         return {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.otlp_http_url}
 
     def _start_services(self, folder: Path, export: Mapping[str, str]) -> None:
@@ -215,3 +222,4 @@ class Stack:
             host = self.addresses.upstream_bind if child.name == "upstream" else "127.0.0.1"
             _, _, port = getattr(self.addresses, child.name).rpartition(":")
             self.processes.wait_listening(child, host, int(port), READY_SECONDS)
+            self._tell(f"  {child.name:<8} listens at {getattr(self.addresses, child.name)}")

@@ -29,7 +29,8 @@ class Case:
         cut_after: Hang up after this many SSE lines.
         services: Services that must have spans in its trace.
         llm: Whether the trace must be in the Langfuse view at all.
-        outcome: "answer", "error", "cut" or "plain"; "answer" promises tokens and cost.
+        outcome: "answer", "first", "cached", "error", "cut" or "plain". "answer" promises tokens
+            and cost; the "first" call of a process may go unpriced while the price list loads.
     """
 
     name: str
@@ -52,8 +53,8 @@ class Sent:
     text: str = field(repr=False)
 
 
-def cases(canary: str) -> tuple[list[Case], list[Case]]:
-    """The requests of one run, in two rounds (the second needs answers of the first).
+def cases(canary: str) -> tuple[list[Case], ...]:
+    """The requests of one run, in rounds: a first one alone, most at once, one that needs another.
 
     Args:
         canary: A phrase put into each question; it must never be found in Tempo.
@@ -67,12 +68,12 @@ def cases(canary: str) -> tuple[list[Case], list[Case]]:
 
     shipping = "How long does express shipping take?"
     claude = "claude-sonnet-4-5"
-    first = [
+    first = [Case("first question", "/ask", ask(shipping, "alice", "s-1"), outcome="first")]
+    most = [
         Case("slow", "/ask", ask("Tell me all about payment [[latency=3.2]]", "dave", "s-4")),
         Case("order with a tool", "/ask",
              ask("Where is my order A-17?", "alice", "s-1", tags=["vip"],
                  metadata={"shop": "lamps"})),
-        Case("question", "/ask", ask(shipping, "alice", "s-1")),
         Case("other model", "/ask", ask("How do I return a lamp?", "bob", "s-2", claude)),
         Case("other model, tool", "/ask", ask("Has order A-18 left?", "bob", "s-2", claude)),
         Case("reasoning and cached tokens", "/ask",
@@ -93,10 +94,8 @@ def cases(canary: str) -> tuple[list[Case], list[Case]]:
              outcome="plain"),
         Case("plain page", "/", services=frozenset({"gateway"}), llm=False, outcome="plain"),
     ]
-    second = [
-        Case("answer from the cache", "/ask", ask(shipping, "frank", "s-6"), outcome="cached"),
-    ]
-    return first, second
+    last = [Case("answer from the cache", "/ask", ask(shipping, "frank", "s-6"), outcome="cached")]
+    return first, most, last
 
 
 def send(client: httpx.Client, case: Case) -> Sent:
@@ -121,7 +120,7 @@ def send(client: httpx.Client, case: Case) -> Sent:
 
 
 def send_all(gateway: str, canary: str, tell: Callable[[str], None]) -> list[Sent]:
-    """Send every case, the first round four at a time.
+    """Send every case, round by round, four at a time.
 
     Args:
         gateway: Base URL.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from otelbridge.genai._values import optional_text, to_count, to_plain
+from otelbridge.genai._values import is_text, optional_text, to_count, to_plain
 from otelbridge.genai.messages import Message, Part, output_messages
 from otelbridge.genai.responses import (
     Answer,
@@ -39,10 +39,13 @@ _STREAM_TYPES: Final = (
 
 def is_stream_event(value: object) -> bool:
     """Whether this is one event of a stream rather than a whole answer."""
-    if isinstance(value, str) or field(value, "object") == "chat.completion.chunk":
+    if is_text(value) or field(value, "object") == "chat.completion.chunk":
+        return True
+    choices = items(value, "choices")
+    if choices and field(choices[0], "delta") is not None:
         return True
     kind = field(value, "type")
-    return isinstance(kind, str) and kind.startswith(_STREAM_TYPES)
+    return is_text(kind) and kind.startswith(_STREAM_TYPES)
 
 
 class _Piece:
@@ -87,7 +90,7 @@ class Events:
 
     def add(self, event: object) -> None:
         """Take one event; an unknown shape is passed over."""
-        if isinstance(event, str):
+        if is_text(event):
             self._text((0, "text", 0), "text", event)
             return
         kind = field(event, "type")
@@ -95,9 +98,9 @@ class Events:
             self._chat_chunk(event)
         elif kind == "chunk":  # openai's chat.completions.stream() wraps its chunks
             self.add_wrapped(event)
-        elif isinstance(kind, str) and kind.startswith("response."):
+        elif is_text(kind) and kind.startswith("response."):
             self._openai_event(kind, event)
-        elif isinstance(kind, str):
+        elif is_text(kind):
             self._anthropic_event(kind, event)
 
     def add_wrapped(self, event: object) -> None:
@@ -241,7 +244,7 @@ class Events:
         return piece
 
     def _text(self, key: tuple[int, str, int], kind: str, text: object) -> None:
-        if not self._content or not isinstance(text, str) or not text:
+        if not self._content or not is_text(text) or not text:
             return
         piece = self._piece(key, kind)
         if piece is not None:
@@ -257,7 +260,7 @@ class Events:
             return
         piece.call_id = piece.call_id or optional_text(call_id)
         piece.name = piece.name or optional_text(name)
-        if isinstance(arguments, str):
+        if is_text(arguments):
             piece.arguments.append(self._within_limit(arguments))
 
     def _within_limit(self, text: str) -> str:

@@ -144,7 +144,7 @@ class Call:
         """Set a span attribute; a value that no attribute can hold becomes JSON text."""
         if self._recording:
             with guard("set_attribute"):
-                self._write_extra({key: value})
+                self._write_extra({text_of(key): value})
 
     def set_input(self, value: object) -> None:
         """The input, as text or anything that becomes JSON."""

@@ -19,7 +19,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 from uuid import UUID
 
 R = TypeVar("R")
@@ -30,7 +30,7 @@ AttributeValue = str | bool | int | float | Sequence[str]
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
 _MAX_DEPTH: Final = 32  # deeper nesting is a marker; as in opentelemetry-util-genai
-_MAX_NODES: Final = 50_000  # bounds the work on structures that share parts many times over
+_MAX_NODES: Final = 20_000  # bounds the work on structures that share parts many times over
 _TOO_DEEP: Final = "[too deep]"
 _CYCLE: Final = "[cycle]"
 _TRUNCATED: Final = "[truncated]"
@@ -52,7 +52,14 @@ def _text(value: object) -> str:
         return _int_text(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return _bytes_text(value)
+    if isinstance(value, Mapping | list | tuple | Set) or dataclasses.is_dataclass(value):
+        return to_json(value)  # str() has no bound on structures that share parts
     return _encodable(str.__str__(str(value)))
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether a value is text, decided without asking the value (`__class__` may raise)."""
+    return issubclass(type(value), str)
 
 
 def optional_text(value: object) -> str | None:
@@ -96,14 +103,19 @@ class _Plain:
         self.nodes += 1
         if self.nodes > _MAX_NODES:
             return _TRUNCATED
+        kind = type(value)
+        if kind is str:  # the common types first, by identity
+            return _encodable(value)  # type: ignore[arg-type]  # its type was just compared
+        if value is None or kind is bool:
+            return value
         try:
+            if kind is dict or kind is list:
+                return self._container(value, depth)
             return self._scalar_or_container(value, depth)
-        except Exception:  # noqa: BLE001 - even asking for its class may raise (a proxy without its context)
-            return text_of(value)
+        except Exception:  # noqa: BLE001 - even its class may raise: a proxy without its context
+            return f"<{type(value).__name__}>"
 
     def _scalar_or_container(self, value: object, depth: int) -> Any:
-        if value is None or isinstance(value, bool):
-            return value
         if isinstance(value, Enum):
             return self.convert(value.value, depth + 1) if depth < _MAX_DEPTH else _TOO_DEEP
         if isinstance(value, str):
@@ -180,7 +192,7 @@ def to_plain(value: object) -> Any:
     """A value as dictionaries, lists, text, booleans and finite 64-bit numbers.
 
     Dataclasses, pydantic models and enumerations become their content; bytes become their UTF-8
-    text, else base64; cycles, nesting beyond 32 levels and the part beyond 50,000 nodes become
+    text, else base64; cycles, nesting beyond 32 levels and the part beyond 20,000 nodes become
     markers in square brackets; everything else becomes its text.
     """
     return _Plain().convert(value)
@@ -198,9 +210,7 @@ def to_json(value: object) -> str:
 
 def content_text(value: object) -> str:
     """Content for one attribute: text as it is, anything else as JSON text."""
-    if isinstance(value, str):
-        return text_of(value)
-    return to_json(value)
+    return text_of(value) if is_text(value) else to_json(value)
 
 
 def _or_none(convert: Callable[[Any], R]) -> Callable[[object], R | None]:

@@ -18,6 +18,7 @@ from otelbridge.genai._events import Events, is_stream_event
 from otelbridge.genai._span import CANCELLED, COMPLETE, FAILED, STOPPED, Call, is_cancel
 from otelbridge.genai._values import (
     dumps,
+    is_text,
     optional_text,
     text_list,
     to_count,
@@ -42,7 +43,7 @@ class ModelCall(Call):
 
     def __init__(self, name: object, *, cached: bool = False, **options: Any) -> None:
         super().__init__(name, **options)
-        self._cached = bool(cached)
+        self._cached = cached is True
         self._set_usage = Usage()
         self._set_answer = Answer()
         self._read_answer = Answer()
@@ -123,7 +124,7 @@ class ModelCall(Call):
         if not self._recording:
             return
         with guard("record"):
-            if not isinstance(response, str) and is_stream_event(response):
+            if not is_text(response) and is_stream_event(response):
                 self._add_event(response)
                 return
             answer = read_answer(response, content=self._captures_output())
@@ -197,7 +198,7 @@ class ModelCall(Call):
         return self._keeps_output and get_config().capture_content
 
     def _add_event(self, event: object) -> None:
-        if event is self._last_event and not isinstance(event, str):
+        if event is self._last_event and not is_text(event):
             return  # the application records what stream() has already seen
         self._last_event = event
         if self._events is None:

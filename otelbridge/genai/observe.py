@@ -18,7 +18,7 @@ from otelbridge import semconv
 from otelbridge._guard import guard
 from otelbridge.genai._scope import Scope
 from otelbridge.genai._span import COMPLETE, STOPPED, Call
-from otelbridge.genai._values import text_of
+from otelbridge.genai._values import is_text, text_of
 from otelbridge.genai.spans import evaluate, execute_tool, retrieval, span
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -212,7 +212,7 @@ class _Items:
         if not self._items:
             return returned
         more = [f"[{self._more} more items]"] if self._more else []
-        if all(isinstance(item, str) for item in self._items):
+        if all(is_text(item) for item in self._items):
             return "".join([*self._items, *more])
         return [*self._items, *more]
 

@@ -45,15 +45,16 @@ class Answer:
 
 def field(source: object, name: str) -> Any:
     """A member of a dictionary or an attribute of an object; None when there is none."""
-    if isinstance(source, Mapping):
-        return source.get(name)
-    return getattr(source, name, None)
+    try:
+        return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+    except Exception:  # noqa: BLE001 - a member of a class that is not ours may raise anything
+        return None
 
 
 def items(source: object, name: str) -> Sequence[Any]:
     """A member that should be a list; empty when it is none."""
     value = field(source, name)
-    return value if isinstance(value, list | tuple) else ()
+    return value if issubclass(type(value), list | tuple) else ()
 
 
 def read_answer(response: object, *, content: bool = True) -> Answer | None:
@@ -154,7 +155,7 @@ def _embeddings(response: object, data: Sequence[Any]) -> Answer:
     return Answer(
         model=optional_text(field(response, "model")),
         usage=read_usage(field(response, "usage")),
-        dimensions=len(vector) if isinstance(vector, list | tuple) else None,
+        dimensions=len(vector) if issubclass(type(vector), list | tuple) else None,
     )
 
 

@@ -19,6 +19,7 @@ from otelbridge.genai._span import Call
 from otelbridge.genai._values import (
     content_text,
     dumps,
+    is_text,
     optional_text,
     text_list,
     text_of,
@@ -371,6 +372,6 @@ def _unless_one(count: object) -> int | None:
 
 def _version(version: object) -> int | None:
     """A prompt version as the whole number that Langfuse wants; "7" counts as 7."""
-    if isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 10:
+    if is_text(version) and version.isascii() and version.isdigit() and len(version) < 10:
         return int(version)
     return to_int(version)

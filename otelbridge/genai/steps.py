@@ -83,7 +83,7 @@ class EvaluationCall(Call):
         if not self._recording:
             return
         with guard("set_score"):
-            number = float(value) if isinstance(value, bool) else to_float(value)
+            number = float(value) if type(value) is bool else to_float(value)
             if number is None and label is None:
                 label = optional_text(value)
             capture = get_config().capture_content

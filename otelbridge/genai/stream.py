@@ -220,9 +220,10 @@ class DualStream(SyncStream[T], AsyncStream[T]):
 def open_stream(call: StreamOwner, source: Any) -> SyncStream[Any] | AsyncStream[Any]:
     """Wrap a stream in the class of its kind; what is neither fails as it would unwrapped."""
     kind = type(source)
-    is_async = (
-        hasattr(kind, "__aiter__") or hasattr(kind, "__aenter__") or inspect.isawaitable(source)
-    )
+    awaitable = False
+    with contextlib.suppress(Exception):  # a proxy without its context: fails when it is read
+        awaitable = inspect.isawaitable(source)
+    is_async = hasattr(kind, "__aiter__") or hasattr(kind, "__aenter__") or awaitable
     is_sync = hasattr(kind, "__iter__") or hasattr(kind, "__enter__")
     if is_async and is_sync:
         return DualStream(call, source)

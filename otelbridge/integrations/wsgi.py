@@ -139,6 +139,9 @@ class _Body:
                 self._request.fail(error)
             raise
         finally:
+            # What the body attached before it yielded (a request context, a span) must be there
+            # when it goes on.
+            self._context = otel_context.get_current()
             otel_context.detach(token)
 
     def close(self) -> None:

@@ -79,7 +79,7 @@ def langfuse_app(store: Store, project: Project) -> Starlette:
             body = await read_body(request)
             encoding = request.headers.get("content-encoding", "")
             batch = await run_in_threadpool(to_batch, body, encoding, content_type)
-            await store_batch(store, batch)
+            await store_batch(store.write, batch)
         except IngestError as error:
             raise HTTPException(error.status, str(error)) from error
         except ClientDisconnect as error:

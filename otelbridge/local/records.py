@@ -7,9 +7,10 @@ Tempo branch are kept as they are. No I/O; protobuf messages in, records out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
@@ -20,6 +21,8 @@ from otelbridge import policy, semconv
 
 #: Value of the resource attribute `otelbridge.branch` once the Tempo rule has been applied.
 TEMPO_BRANCH: Final = "tempo"
+#: Resource attributes that the Collector removes on its way in, for both sides.
+_SCRUBBED: Final = frozenset({semconv.PROCESS_COMMAND_LINE, semconv.PROCESS_COMMAND_ARGS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ class Batch:
 
     tempo: tuple[SpanRecord, ...]
     langfuse: tuple[SpanRecord, ...]
+
+
+#: Takes a batch; the future is done once it is committed. `Store.write` is the one; it raises
+#: `IngestError` 429 when too much is waiting and `StoreError` when nothing was stored.
+BatchWriter: TypeAlias = Callable[[Batch], "Future[None]"]
 
 
 def any_value(value: AnyValue) -> Any:
@@ -84,11 +92,14 @@ def from_otlp_port(request: ExportTraceServiceRequest, *, preview_raw: bool = Tr
     """The batch for a request on the OTLP ports.
 
     Args:
-        request: Decoded request with checked ids.
+        request: Decoded request with checked ids; raw resources in it lose their command lines.
         preview_raw: Whether raw spans also feed the Langfuse preview, by the rule of its branch.
     """
     tempo: list[SpanRecord] = []
     langfuse: list[SpanRecord] = []
+    for group in request.resource_spans:
+        if not _passed_tempo_branch(group.resource):
+            _keep(group.resource, lambda key: key not in _SCRUBBED)
     for record in records(request):
         if _passed_tempo_branch(record.resource):
             tempo.append(record)

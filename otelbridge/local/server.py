@@ -123,7 +123,7 @@ class LocalServer:
             ):
                 sockets.append(_bind(self.host, port, flag))
             self._store = Store(self._directory, self._limits)
-            self._grpc = grpc_server(self._store, preview_raw=self._preview_raw)
+            self._grpc = grpc_server(self._store.write, preview_raw=self._preview_raw)
             grpc_port = _bind_grpc(self._grpc, self.host, self._ports.otlp_grpc)
             self._name_addresses(sockets, grpc_port)
             self._serve(sockets)
@@ -175,7 +175,7 @@ class LocalServer:
         """Run the three HTTP applications in a thread; returns once all have started."""
         store = self.store
         apps: tuple[Starlette, ...] = (
-            otlp_http_app(store, preview_raw=self._preview_raw),
+            otlp_http_app(store.write, preview_raw=self._preview_raw),
             tempo_app(store, self._ready.is_set),
             langfuse_app(store, self.project),
         )

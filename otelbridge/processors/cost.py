@@ -1,8 +1,7 @@
 """Token usage as buckets, and its price in USD from the bundled list of `genai-prices`.
 
 Works offline. The price list takes a few hundred milliseconds to load, so a daemon thread loads it
-from the first model call on; the first span that needs a price waits for it at most one second,
-later ones not at all. A provider or model that is not in the list has no price: None, never zero.
+from the first model call on; until one second after that, spans that need a price wait for it. A provider or model that is not in the list has no price: None, never zero.
 Imports level 0 only.
 """
 
@@ -12,6 +11,7 @@ import importlib.metadata
 import logging
 import os
 import threading
+import time
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -148,7 +148,7 @@ class _PriceList:
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._started = False
-        self._waited = False
+        self._deadline = 0.0
         self._module: Any = None
         self._source = ""
         self._warned: set[tuple[str, str]] = set()
@@ -159,6 +159,7 @@ class _PriceList:
         with self._lock:
             if self._started:
                 return
+            self._deadline = time.monotonic() + _WAIT_SECONDS
             self._started = True
         threading.Thread(target=self._load, name="otelbridge-prices", daemon=True).start()
 
@@ -182,11 +183,10 @@ class _PriceList:
             self._ready.wait(timeout_seconds)
 
     def module(self) -> Any:
-        """The module, or None; waits for it once."""
+        """The module, or None; waits for it until a second after its load began."""
         self.start()
-        if not self._ready.is_set() and not self._waited:
-            self._waited = True
-            self._ready.wait(_WAIT_SECONDS)
+        if not self._ready.is_set():
+            self._ready.wait(max(0.0, self._deadline - time.monotonic()))
         return self._module
 
     @property

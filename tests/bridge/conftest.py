@@ -150,7 +150,8 @@ def llm_call() -> Callable[..., Any]:
 
     def call(name: str = "chat") -> Any:
         tracer = trace.get_tracer("otelbridge.genai")
-        return tracer.start_as_current_span(name, attributes={semconv.GEN_AI_OPERATION_NAME: "chat"})
+        attributes = {semconv.GEN_AI_OPERATION_NAME: "chat"}
+        return tracer.start_as_current_span(name, attributes=attributes)
 
     return call
 

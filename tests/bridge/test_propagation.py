@@ -399,7 +399,8 @@ def test_context_travels_in_the_environment_of_a_child_process(bridge: Bridge) -
     """`form="environment"` writes and reads upper-case variable names."""
     bridge.start()
     environment: dict[str, str] = {"PATH": "/bin"}
-    with trace.get_tracer("t").start_as_current_span("parent") as span, request_context(user_id="u"):
+    tracer = trace.get_tracer("t")
+    with tracer.start_as_current_span("parent") as span, request_context(user_id="u"):
         otelbridge.inject(environment, form="environment")
     assert {"TRACEPARENT", "BAGGAGE", "PATH"} <= set(environment)
     context = otelbridge.extract(environment, form="environment")

@@ -15,7 +15,7 @@ import pytest
 from opentelemetry import propagate, trace
 from opentelemetry.sdk.trace import sampling
 
-from otelbridge import view
+from otelbridge import request_context, view
 from tests.bridge.conftest import Bridge
 
 LlmCall = Callable[..., Any]
@@ -134,6 +134,33 @@ def test_a_streamed_body_keeps_its_context_without_stream_with_context(
         assert chat.parent is not None
         assert chat.parent.span_id == server.context.span_id
         assert server.end_time >= chat.end_time
+
+
+def test_a_streamed_body_keeps_what_it_attached_between_its_steps(
+    bridge: Bridge, llm_call: LlmCall
+) -> None:
+    """A request context and a span opened in a body still hold after its first yield."""
+    bridge.start()
+    app = bridge.app("app")
+
+    @app.get("/stream")
+    def _stream() -> flask.Response:
+        def body() -> Iterator[str]:
+            with request_context(user_id="u-1"), llm_call("agent"):
+                yield "a"
+                with llm_call():
+                    yield "b"
+            with llm_call("after"):
+                yield "c"
+
+        return flask.Response(body())
+
+    assert visit(f"{bridge.serve(app)}/stream") == "abc"
+    chat, after = bridge.one("chat"), bridge.one("after")
+    assert chat.parent.span_id == bridge.one("agent").context.span_id
+    assert chat.attributes["user.id"] == "u-1"
+    assert after.parent.span_id == bridge.one("GET /stream").context.span_id
+    assert "user.id" not in after.attributes
 
 
 def test_a_body_that_the_client_abandons_still_ends_its_spans(
@@ -435,9 +462,9 @@ def test_a_queue_message_sent_from_llm_work_is_a_child_of_it(
     message: list[tuple[str, bytes]] = []
     with llm_call("agent"):
         inject(message, form="queue")
-    with trace.get_tracer("plain").start_as_current_span("consume", context=extract(message)):
-        with llm_call():
-            pass
+    tracer = trace.get_tracer("plain")
+    with tracer.start_as_current_span("consume", context=extract(message)), llm_call():
+        pass
     assert bridge.view() == {"agent": "", "consume": "agent", "chat": "consume"}
 
 
@@ -445,9 +472,9 @@ def test_a_span_that_turns_gen_ai_late_has_a_parent_in_the_view(bridge: Bridge) 
     """Attributes set after the start still put the span, and its entry span, into the view."""
     bridge.start()
     tracer = trace.get_tracer("plain")
-    with tracer.start_as_current_span("entry"):
-        with tracer.start_as_current_span("late") as span:
-            span.set_attribute("gen_ai.request.model", "m")
+    entry = tracer.start_as_current_span("entry")
+    with entry, tracer.start_as_current_span("late") as span:
+        span.set_attribute("gen_ai.request.model", "m")
     assert bridge.view() == {"entry": "", "late": "entry"}
 
 

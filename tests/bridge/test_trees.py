@@ -21,7 +21,7 @@ from otelbridge import view
 def test_random_trees_have_no_orphans_and_keep_the_ancestor_order(
     mode: str, mixed: bool, count: int
 ) -> None:
-    """Every parent in the view is in the view, and is the nearest kept ancestor of the full tree."""
+    """Every named parent is in the view, and is the nearest kept ancestor of the full tree."""
     found = trees.run_trees(count, seed=20261121, mode=mode, mixed=mixed)
     assert found.spans > 10 * count
     assert found.kept > count

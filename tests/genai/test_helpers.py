@@ -370,7 +370,9 @@ class RateLimitError(Exception):
 class OverloadedError(Exception):
     """As Anthropic's: the code is in the body."""
 
-    body: Any = {"type": "error", "error": {"type": "overloaded_error"}}
+    @property
+    def body(self) -> Any:
+        return {"type": "error", "error": {"type": "overloaded_error"}}
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ JSON_LIKE = st.recursive(
     | st.binary(max_size=8)
     | st.text(st.characters(), max_size=12)
     | st.text(st.characters(categories=["Cs"]), max_size=2)
-    | st.sampled_from(sorted(HOSTILE)).map(Hostile),
+    | st.sampled_from(sorted(set(HOSTILE) - {"shared"})).map(Hostile),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(st.text(max_size=4) | st.integers() | st.none(), inner, max_size=3)
@@ -376,7 +376,7 @@ def _check_encodable(ended: list[Any]) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(JSON_LIKE)
 def test_any_value_anywhere_is_survived_and_can_be_sent(spans: Any, value: Any) -> None:
@@ -419,7 +419,7 @@ def test_json_text_is_always_valid_and_encodable(value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ({1: "a", None: "b", True: "c"}, {"1": "c", "null": "b"}),
+        ({1: "a", None: "b", False: "c"}, {"1": "a", "null": "b", "false": "c"}),
         ((1, 2), [1, 2]),
         (b"text", "text"),
         (b"\xff", "/w=="),
@@ -455,6 +455,15 @@ def test_an_iterator_is_never_consumed(spans: Any) -> None:
     assert list(passes(source)) == [0, 1, 2]
     with genai.chat("m", provider="p", messages=(part for part in ["a"])):
         pass
+
+
+def test_a_stream_that_cannot_be_looked_at_fails_as_it_would_alone(spans: Any) -> None:
+    """Wrapping it raises nothing; reading it raises what Python raises."""
+    with genai.chat("m", provider="p") as call:
+        stream = call.stream(BadClass())
+        with pytest.raises(TypeError, match="not iterable"):
+            next(stream)
+    assert spans.attributes[semconv.ERROR_TYPE] == "TypeError"
 
 
 def test_an_exception_that_cannot_be_shown_is_recorded(spans: Any) -> None:

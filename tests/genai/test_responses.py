@@ -119,7 +119,7 @@ MESSAGE = {
     "stop_reason": "tool_use",
     "stop_sequence": None,
     "usage": {
-        "input_tokens": 10,
+        "input_tokens": 100,
         "cache_read_input_tokens": 40,
         "cache_creation_input_tokens": 30,
         "output_tokens": 7,
@@ -219,7 +219,7 @@ def test_an_anthropic_message(spans: Any, shape: Shape) -> None:
     assert found[semconv.GEN_AI_RESPONSE_ID] == "msg_1"
     assert found[semconv.GEN_AI_RESPONSE_FINISH_REASONS] == ("tool_calls",)
     assert _tokens(found) == {
-        "input_tokens": 80,
+        "input_tokens": 170,
         "output_tokens": 7,
         "cache_read.input_tokens": 40,
         "cache_write.input_tokens": 30,
@@ -227,11 +227,11 @@ def test_an_anthropic_message(spans: Any, shape: Shape) -> None:
     }
     details = json.loads(found[semconv.LANGFUSE_OBSERVATION_USAGE_DETAILS])
     assert details == {
-        "input": 10,
+        "input": 100,
         "output": 7,
         "input_cached_tokens": 40,
         "input_cache_creation": 30,
-        "total": 87,
+        "total": 177,
     }
     assert _output(found) == [
         {

@@ -279,7 +279,7 @@ def test_a_returned_async_stream_ends_the_span_when_it_is_read(spans: Any) -> No
 
 
 def test_a_failing_block_ends_the_span_though_its_stream_is_open(spans: Any) -> None:
-    """An exception is not handed over: the span ends as failed, the stream changes nothing later."""
+    """An exception is not handed over: the span ends failed, the stream adds nothing."""
     kept = []
     with pytest.raises(Consumer), call() as it:
         kept.append(it.stream(numbers()))
@@ -466,6 +466,21 @@ def test_a_client_stream_keeps_its_members_and_is_closed_by_its_block(spans: Any
             assert stream.response == "raw response"
             assert next(stream) == "a"
         assert source.closed
+    assert spans.attributes[semconv.STREAM_ENDING] == "stopped"
+
+
+def test_a_client_gone_while_a_stream_block_is_open_is_no_error(spans: Any) -> None:
+    """A server closes the generator around both blocks: stopped, no exception event."""
+
+    def view() -> Iterator[str]:
+        with call() as it, it.stream(ClientStream()) as stream:
+            yield next(stream)
+
+    body = view()
+    next(body)
+    body.close()
+    assert spans.one.status.status_code is StatusCode.UNSET
+    assert spans.one.events == ()
     assert spans.attributes[semconv.STREAM_ENDING] == "stopped"
 
 

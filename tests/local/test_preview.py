@@ -8,7 +8,7 @@ import os
 import re
 
 import pytest
-from langfuse.api.commons.types.observation_v2 import ObservationV2
+from langfuse.api.client import LangfuseAPI
 
 from otelbridge.local.langfuse_preview import Project
 from otelbridge.local.nodes import observation_node
@@ -184,12 +184,22 @@ def test_a_generation_is_mapped_as_langfuse_maps_it(talk, samples):
     assert (node.input_tokens, node.output_tokens, node.service) == (100, 30, "svc")
 
 
-def test_answers_are_readable_by_langfuses_own_client_types(talk, samples):
-    """Every field has the name and shape of Langfuse's published API."""
-    read = ObservationV2.model_validate(observed(talk, samples, GENERATION))
-    assert read.trace_name == "ask"
+def test_langfuses_own_client_reads_the_answers(local, http, talk, samples, keys):
+    """The published client finds every field under the name and shape it expects."""
+    trace_id = observed(talk, samples, GENERATION)["traceId"]
+    client = LangfuseAPI(
+        base_url=local.langfuse_url, username=keys[0], password=keys[1], httpx_client=http
+    )
+    answer = client.observations.get_many(
+        trace_id=trace_id, fields="core,basic,time,io,metadata,model,usage,trace_context"
+    )
+    (read,) = answer.data
+    assert (read.trace_name, read.model, read.total_cost) == ("ask", "gpt-4o-2024-08-06", 0.25)
     assert read.usage_details is not None
     assert read.usage_details["total"] == 130
+    assert read.completion_start_time is not None
+    assert read.tags == ["beta", "eu"]
+    assert [project.id for project in client.projects.get().data] == ["proj"]
 
 
 @pytest.mark.parametrize(
@@ -332,7 +342,7 @@ def test_the_page_shows_the_tree_and_the_selected_observation(local, http, talk,
 
 def test_the_page_for_an_unknown_trace_or_project_is_404(local, http):
     """Both name what was asked for, escaped."""
-    for path in ("proj/traces/" + "ab" * 16, "other/traces/ab", "proj/traces/%3Cb%3E"):
+    for path in ("proj/traces/" + os.urandom(16).hex(), "other/traces/ab", "proj/traces/%3Cb%3E"):
         reply = http.get(f"{local.langfuse_url}/project/{path}")
         assert reply.status_code == 404
         assert "<b>" not in reply.text

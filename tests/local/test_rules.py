@@ -83,6 +83,16 @@ def test_raw_llm_spans_reach_the_preview_with_content_and_the_parent_of_the_view
     assert len(talk.tempo_spans(trace_id)) == 3
 
 
+def test_raw_resources_lose_their_command_line_on_both_sides(talk, samples):
+    """As in the Collector: a command line holds secrets and is of use to neither store."""
+    span = samples.span("chat", CHAT)
+    secrets = {"process.command_line": "app --api-key=zzz", "process.command_args": ["app", "zzz"]}
+    talk.send(samples.request(span, resource={**secrets, "process.pid": 7}))
+    for answer in (talk.tempo(span.trace_id), talk.observations(span.trace_id)):
+        assert "zzz" not in str(answer)
+        assert "process.pid" in str(answer)
+
+
 @pytest.mark.parametrize(
     ("attributes", "kept"),
     [

@@ -1,4 +1,7 @@
-"""The store: commits before it acknowledges, has one owner, survives damage, forgets whole traces."""
+"""The store: commits before it acknowledges, has one owner, survives damage, forgets traces whole.
+
+Real DuckDB files and processes.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_acknowledged_spans_survive_kill_9(tmp_path):
     """Every write that was acknowledged before a SIGKILL is there afterwards."""
     result = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, timeout=50
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=50,
     )
     assert result.returncode == -9, result.stderr
     store = Store(tmp_path)
@@ -97,10 +104,12 @@ def test_a_second_opener_is_told_who_has_the_directory(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(StoreError, match=rf"process {os.getpid()}.*--data"):
         Store(tmp_path)
-    code = f"from pathlib import Path; from otelbridge.local.store.database import Store\n" \
-        f"Store(Path({str(tmp_path)!r}))"  # fmt: skip
+    code = (
+        "from pathlib import Path; from otelbridge.local.store.database import Store; "
+        f"Store(Path({str(tmp_path)!r}))"
+    )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=50
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=50
     )
     assert f"process {os.getpid()}" in result.stderr
     store.close()
@@ -133,8 +142,8 @@ def flipped(data: bytes) -> bytes:
 def test_a_damaged_file_is_set_aside_and_named(tmp_path, samples, caplog, damage):
     """The file is kept under another name, a log line names it, and the store works."""
     store = Store(tmp_path)
-    for _ in range(3):
-        spans = [samples.span("x", {"pad": os.urandom(150).hex()}) for _ in range(1000)]
+    for _ in range(4):  # enough that half of the file still holds all of its directory
+        spans = [samples.span("x", {"pad": os.urandom(150).hex()}) for _ in range(2500)]
         write(store, samples, *spans)
     store.close()
     path = tmp_path / DATABASE_NAME
@@ -188,7 +197,7 @@ def test_a_batch_that_cannot_be_stored_fails_alone(samples, monkeypatch):
 
 
 def test_concurrent_writers_and_readers(directory, samples):
-    """Eight writers with overlapping resources, readers beside them: nothing lost, nothing twice."""
+    """Eight writers with overlapping resources and a reader: nothing lost, nothing twice."""
     store = Store(directory)
     trace_id = os.urandom(16)
     stop = threading.Event()

@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,13 +22,6 @@ STUBBORN = [
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True);"
     "time.sleep(600)",
 ]
-
-
-def poll_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"still not so after {seconds} s"
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -48,13 +41,13 @@ def test_children_end_when_the_block_raises(tmp_path: Path) -> None:
 
 
 def test_child_that_ignores_sigterm_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
 ) -> None:
     """After the grace period SIGKILL ends what SIGTERM did not."""
     monkeypatch.setattr(processes, "STOP_SECONDS", 0.3)
     with ProcessGroup(tmp_path) as group:
         child = group.start("stubborn", STUBBORN, os.environ)
-        poll_until(lambda: "up" in child.log.read_text())
+        eventually(lambda: "up" in child.log.read_text())
     assert child.process.returncode == -signal.SIGKILL
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,13 +38,6 @@ def ask(text: str, **more: Any) -> dict[str, Any]:
 
 def events(reply: httpx.Response) -> Iterator[dict[str, Any]]:
     return (json.loads(line[6:]) for line in reply.iter_lines() if line.startswith("data: "))
-
-
-def poll_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"still not so after {seconds} s"
-        time.sleep(0.02)
 
 
 def test_llm_answers_and_remembers(llm: httpx.Client) -> None:
@@ -114,13 +106,15 @@ def test_gateway_hands_errors_on(gateway: httpx.Client) -> None:
     assert gateway.post("/ask", json={"question": "x [[status=429]]"}).status_code == 429
 
 
-def test_gateway_judges_feedback_after_its_answer(gateway: httpx.Client, upstream: Any) -> None:
+def test_gateway_judges_feedback_after_its_answer(
+    gateway: httpx.Client, upstream: Any, eventually: Callable[..., Any]
+) -> None:
     """`/feedback` answers 202 before the judgement, which takes as long as the provider does."""
     seen = len(upstream.module.seen)
     reply = gateway.post("/feedback", json={"comment": "good [[latency=0.5]]"})
     assert reply.status_code == 202
     assert reply.elapsed.total_seconds() < 0.5
-    poll_until(lambda: len(upstream.module.seen) > seen)
+    eventually(lambda: len(upstream.module.seen) > seen)
 
 
 def test_plain_pages_need_nobody(gateway: httpx.Client) -> None:

@@ -12,8 +12,7 @@ from starlette.requests import Request
 
 from otelbridge.errors import IngestError
 from otelbridge.local.receivers.otlp_decode import MAX_BODY_BYTES
-from otelbridge.local.records import Batch
-from otelbridge.local.store.database import Store
+from otelbridge.local.records import Batch, BatchWriter
 
 
 async def read_body(request: Request, *, max_bytes: int = MAX_BODY_BYTES) -> bytes:
@@ -30,6 +29,6 @@ async def read_body(request: Request, *, max_bytes: int = MAX_BODY_BYTES) -> byt
     return b"".join(parts)
 
 
-async def store_batch(store: Store, batch: Batch) -> None:
+async def store_batch(write: BatchWriter, batch: Batch) -> None:
     """Write and wait for the commit; `IngestError` 429 or `StoreError` when it did not happen."""
-    await asyncio.wrap_future(store.write(batch))
+    await asyncio.wrap_future(write(batch))

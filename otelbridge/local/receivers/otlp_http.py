@@ -1,6 +1,6 @@
 """OTLP/HTTP: POST /v1/traces, protobuf or JSON, gzip or deflate.
 
-Neighbours: `otlp_decode` parses, `records` applies the rules of the two sides, `Store` commits
+Neighbours: `otlp_decode` parses, `records` applies the rules of the two sides, the store commits
 before the answer leaves. Answers are in the request's encoding, as the OTLP specification wants:
 an empty ExportTraceServiceResponse, or a google.rpc.Status (`{"code":3,"message":...}`).
 """
@@ -21,18 +21,17 @@ from starlette.routing import Route
 from otelbridge.errors import IngestError, StoreError
 from otelbridge.local.receivers import otlp_decode
 from otelbridge.local.receivers.body import read_body, store_batch
-from otelbridge.local.records import Batch, from_otlp_port
-from otelbridge.local.store.database import Store
+from otelbridge.local.records import Batch, BatchWriter, from_otlp_port
 
 #: google.rpc codes by HTTP status: INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE.
 _RPC_CODES: Final = {400: 3, 413: 8, 429: 8, 503: 14}
 
 
-def otlp_http_app(store: Store, *, preview_raw: bool = True) -> Starlette:
+def otlp_http_app(write: BatchWriter, *, preview_raw: bool = True) -> Starlette:
     """The application of the OTLP/HTTP port.
 
     Args:
-        store: Where spans go.
+        write: Takes the spans, `Store.write`.
         preview_raw: Whether raw spans also feed the Langfuse preview.
     """
 
@@ -47,7 +46,7 @@ def otlp_http_app(store: Store, *, preview_raw: bool = True) -> Starlette:
             body = await read_body(request)
             encoding = request.headers.get("content-encoding", "")
             batch = await run_in_threadpool(to_batch, body, encoding, content_type)
-            await store_batch(store, batch)
+            await store_batch(write, batch)
         except IngestError as error:
             return _refusal(str(error), error.status, content_type)
         except StoreError as error:
