@@ -1,8 +1,8 @@
 """Token usage as buckets, and its price in USD from the bundled list of `genai-prices`.
 
 Works offline. The price list takes a few hundred milliseconds to load, so a daemon thread loads it
-from the first model call on; until one second after that, spans that need a price wait for it. A provider or model that is not in the list has no price: None, never zero.
-Imports level 0 only.
+from the first model call on; until one second after that, spans that need a price wait for it. A
+provider or model that is not in the list has no price: None, never zero. Imports level 0 only.
 """
 
 from __future__ import annotations
