@@ -2,8 +2,7 @@
 
 Telemetry must never break the host program: code that runs inside an application's call passes
 through `guard` or `guarded`. An error is logged once per place and exception type, and counted;
-`failures()` shows the counts. Under the project's own tests (`OTELBRIDGE_RAISE` attribute set by
-the test configuration) errors are raised again, so that a bug cannot hide here.
+`failures()` shows the counts. The project's own tests set `reraise`, so that a bug cannot hide.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def show_own_lines() -> None:
         logger.setLevel(logging.INFO)
     if not any(isinstance(handler, _UnlessConfigured) for handler in logger.handlers):
         handler = _UnlessConfigured()
-        handler.setFormatter(TextFormatter())
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
 
 

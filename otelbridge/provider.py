@@ -195,6 +195,7 @@ def _bridge_processor(
             capture_content=settings.capture_on_span,
         ),
         legacy_gen_ai_system=settings.legacy_gen_ai_system,
+        capture_content=settings.capture_on_span,
         next_processor=next_processor,
     )
 
@@ -234,8 +235,8 @@ def instrument_libraries(*, stock: bool) -> None:
 
     hooks: dict[str, Callable[[Any], None]] = {
         "flask": flask.instrument if stock else flask.patch,
-        "httpx": http_clients.instrument_httpx if stock else http_clients.patch,
-        "httpx2": http_clients.instrument_httpx2 if stock else http_clients.patch,
+        "httpx": http_clients.instrument if stock else http_clients.patch,
+        "httpx2": http_clients.instrument if stock else http_clients.patch,
     }
     for name, hook in hooks.items():
         wrapt.register_post_import_hook(_guard.guarded(f"instrument {name}", None)(hook), name)

@@ -154,7 +154,7 @@ class Settings:
             if missing := self.langfuse.missing_keys:
                 return f"{' and '.join(missing)} not set, which direct export needs"
         elif self.traces_exporter != "otlp" and not self.config_file:
-            return f"OTEL_TRACES_EXPORTER={self.traces_exporter}, no spans are exported"
+            return f"OTEL_TRACES_EXPORTER={self.traces_exporter} sends no spans to a Collector"
         return None
 
     def startup_line(self) -> str:

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import Link, SpanContext
+from opentelemetry.trace import SpanContext
 
 from otelbridge import policy, semconv
-from otelbridge.processors.pipeline import with_attributes
+from otelbridge.processors.pipeline import with_attributes, without_content
 
 
 class _Branch(SpanExporter):
@@ -51,21 +51,7 @@ class TempoBranch(_Branch):
         return [self._tempo_span(span) for span in spans]
 
     def _tempo_span(self, span: ReadableSpan) -> ReadableSpan:
-        attributes, removed = policy.tempo_attributes(span.attributes or {})
-        events = [event for event in span.events if not policy.is_content_event(event.name)]
-        removed = removed or len(events) != len(span.events)
-        cleaned = [_without_content(event) for event in events]
-        links = [_link_without_content(link) for link in span.links]
-        removed = removed or any(flag for _, flag in cleaned) or any(flag for _, flag in links)
-        if removed:
-            attributes[semconv.CONTENT_REMOVED] = True
-        return with_attributes(
-            span,
-            attributes,
-            events=[event for event, _ in cleaned],
-            links=[link for link, _ in links],
-            resource=self._marked(span.resource),
-        )
+        return without_content(span, resource=self._marked(span.resource))
 
     def _marked(self, resource: Resource) -> Resource:
         # By identity: a process has one resource, and hashing one writes it as JSON each time.
@@ -73,16 +59,6 @@ class TempoBranch(_Branch):
             attributes = {**resource.attributes, semconv.BRANCH: "tempo"}
             self._seen = (resource, Resource(attributes, resource.schema_url))
         return self._seen[1]
-
-
-def _without_content(event: Event) -> tuple[Event, bool]:
-    attributes, removed = policy.tempo_attributes(event.attributes or {})
-    return (Event(event.name, attributes, event.timestamp) if removed else event), removed
-
-
-def _link_without_content(link: Link) -> tuple[Link, bool]:
-    attributes, removed = policy.tempo_attributes(link.attributes or {})
-    return (Link(link.context, attributes) if removed else link), removed
 
 
 class LangfuseBranch(_Branch):

@@ -277,7 +277,7 @@ def evaluate(
     """A judgement on an answer (span `evaluate {name}`); give its result with `set_score`.
 
     The conventions know evaluation as an event only; it is added to this span. Langfuse makes no
-    score of a span: `otelbridge.score` does that.
+    score of a span, nor of its events: scores go through its API.
     """
     return EvaluationCall(
         _name("evaluate", name),

@@ -8,7 +8,8 @@ whether LLM work happened below. Works inside or outside of the stock wrapper.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import sys
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -25,6 +26,10 @@ from otelbridge.propagation import (
 from otelbridge.view import Answer
 
 _PATCHED: Final = "_otelbridge_patched"
+_INSTRUMENTORS: Final = {
+    "httpx": "HTTPXClientInstrumentor",
+    "httpx2": "HTTPX2ClientInstrumentor",
+}
 #: Errors that happen before a byte of the request has left: nobody has heard our name.
 _NOT_SENT: Final = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"}
@@ -43,25 +48,22 @@ def patch(module: Any) -> None:
     register_answering_carrier(module.Headers)
 
 
-def instrument_httpx(module: Any) -> None:
-    """Wrap the transports of httpx and apply the stock instrumentation."""
-    from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+def instrument(module: Any) -> None:
+    """Wrap the transports of httpx or httpx2, apply the stock instrumentation to what is loaded.
 
-    _instrument(module, HTTPXClientInstrumentor)
-
-
-def instrument_httpx2(module: Any) -> None:
-    """Wrap the transports of httpx2 and apply the stock instrumentation."""
-    from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
-
-    _instrument(module, HTTPX2ClientInstrumentor)
-
-
-def _instrument(module: Any, instrumentor_type: Callable[[], Any]) -> None:
+    That instrumentation imports both clients, so the import hook of one may run inside its import:
+    it does nothing then, and the hook that caused the import instruments both.
+    """
     patch(module)
-    instrumentor = instrumentor_type()
-    if not instrumentor.is_instrumented_by_opentelemetry:
-        instrumentor.instrument()
+    stock = importlib.import_module("opentelemetry.instrumentation.httpx")
+    for name, instrumentor_name in _INSTRUMENTORS.items():
+        instrumentor_type = getattr(stock, instrumentor_name, None)
+        if name not in sys.modules or instrumentor_type is None:
+            continue
+        patch(sys.modules[name])
+        instrumentor = instrumentor_type()
+        if not instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.instrument()
 
 
 def _handle(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:

@@ -27,7 +27,7 @@ class Project:
 
 
 class LangfuseApi:
-    """Calls to one Langfuse project.
+    """Calls to one Langfuse project; a context manager.
 
     Args:
         settings: `configured` must hold, see `langfuse_api`.
@@ -35,8 +35,10 @@ class LangfuseApi:
     """
 
     def __init__(self, settings: LangfuseSettings, *, timeout_seconds: float = 10.0) -> None:
+        import httpx
         from langfuse.api import LangfuseAPI
 
+        self._http = httpx.Client(timeout=timeout_seconds)
         self._host = settings.host or ""
         self._client: Any = LangfuseAPI(
             base_url=self._host,
@@ -44,8 +46,18 @@ class LangfuseApi:
             password=settings.secret_key,
             x_langfuse_sdk_name="otelbridge",
             x_langfuse_public_key=settings.public_key,
-            timeout=timeout_seconds,
+            httpx_client=self._http,
         )
+
+    def __enter__(self) -> LangfuseApi:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
 
     def project(self) -> Project:
         """The project of the keys (`GET /api/public/projects`).

@@ -22,6 +22,16 @@ from otelbridge import policy, semconv, view
 from otelbridge.context import KEEP_ENTRY_KEY
 from otelbridge.propagation import CHANNEL_KEY, UNTRUSTED_REMOTE_KEY
 
+_INPUT_KEYS: Final = (
+    semconv.LANGFUSE_OBSERVATION_INPUT,
+    semconv.GEN_AI_INPUT_MESSAGES,
+    semconv.GEN_AI_TOOL_CALL_ARGUMENTS,
+)
+_OUTPUT_KEYS: Final = (
+    semconv.LANGFUSE_OBSERVATION_OUTPUT,
+    semconv.GEN_AI_OUTPUT_MESSAGES,
+    semconv.GEN_AI_TOOL_CALL_RESULT,
+)
 _TRACE_ID_MASK: Final = (1 << 64) - 1
 
 
@@ -191,13 +201,17 @@ def _settle_late(
 
 def _note_texts(entry: view.Entry, span: ReadableSpan, present: Mapping[str, Any]) -> None:
     """Offer a view span's input and output to the root of the view."""
-    given = present.get(semconv.LANGFUSE_OBSERVATION_INPUT) or present.get(
-        semconv.GEN_AI_INPUT_MESSAGES
-    )
-    if isinstance(given, str):
+    given = _first_text(present, _INPUT_KEYS)
+    if given is not None:
         entry.note_input(span.start_time or 0, given)
-    produced = present.get(semconv.LANGFUSE_OBSERVATION_OUTPUT) or present.get(
-        semconv.GEN_AI_OUTPUT_MESSAGES
-    )
-    if isinstance(produced, str):
+    produced = _first_text(present, _OUTPUT_KEYS)
+    if produced is not None:
         entry.note_output(span.end_time or 0, produced)
+
+
+def _first_text(present: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    for key in keys:
+        value = present.get(key)
+        if isinstance(value, str) and value:
+            return value
+    return None

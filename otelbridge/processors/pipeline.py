@@ -12,10 +12,11 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import Link
 from opentelemetry.util.types import AttributeValue
 
-from otelbridge import _guard, policy
+from otelbridge import _guard, policy, semconv
 from otelbridge.processors.context import (
     ContextAttributes,
     both_provider_names,
@@ -32,6 +33,7 @@ class BridgeSpanProcessor(SpanProcessor):
         context: Request, environment and release attributes.
         marks: The LLM view.
         legacy_gen_ai_system: Also write the deprecated `gen_ai.system`, and the other way round.
+        capture_content: False takes message content off every span, whoever wrote it there.
         next_processor: Gets the settled spans; None where another component exports.
     """
 
@@ -41,11 +43,13 @@ class BridgeSpanProcessor(SpanProcessor):
         context: ContextAttributes,
         marks: ViewMarks,
         legacy_gen_ai_system: bool = True,
+        capture_content: bool = True,
         next_processor: SpanProcessor | None = None,
     ) -> None:
         self._context = context
         self._marks = marks
         self._legacy = legacy_gen_ai_system
+        self._capture_content = capture_content
         self._next = next_processor
 
     @_guard.guarded("span start", None)
@@ -74,6 +78,8 @@ class BridgeSpanProcessor(SpanProcessor):
         if self._legacy:
             changes.update(both_provider_names(present))
         changes.update(clean_urls(present))
+        if not self._capture_content and _has_content(span):
+            return without_content(with_attributes(span, {**present, **changes}))
         return with_attributes(span, {**present, **changes}) if changes else None
 
     def shutdown(self) -> None:
@@ -111,3 +117,45 @@ def with_attributes(
         "instrumentation_scope": span.instrumentation_scope,
     }
     return ReadableSpan(**(values | fields))
+
+
+def _has_content(span: ReadableSpan) -> bool:
+    return any(policy.is_content_key(key) for key in span.attributes or {}) or bool(
+        span.events or span.links
+    )
+
+
+def without_content(span: ReadableSpan, **fields: Any) -> ReadableSpan:
+    """A copy without message content in attributes, events and links, marked if any was there.
+
+    `fields` replaces further constructor fields of the copy.
+    """
+    attributes, removed = policy.tempo_attributes(span.attributes or {})
+    events = [event for event in span.events if not policy.is_content_event(event.name)]
+    cleaned_events = [_clean_event(event) for event in events]
+    cleaned_links = [_clean_link(link) for link in span.links]
+    removed = (
+        removed
+        or len(events) != len(span.events)
+        or any(flag for _, flag in cleaned_events)
+        or any(flag for _, flag in cleaned_links)
+    )
+    if removed:
+        attributes[semconv.CONTENT_REMOVED] = True
+    return with_attributes(
+        span,
+        attributes,
+        events=[event for event, _ in cleaned_events],
+        links=[link for link, _ in cleaned_links],
+        **fields,
+    )
+
+
+def _clean_event(event: Event) -> tuple[Event, bool]:
+    attributes, removed = policy.tempo_attributes(event.attributes or {})
+    return (Event(event.name, attributes, event.timestamp) if removed else event), removed
+
+
+def _clean_link(link: Link) -> tuple[Link, bool]:
+    attributes, removed = policy.tempo_attributes(link.attributes or {})
+    return (Link(link.context, attributes) if removed else link), removed

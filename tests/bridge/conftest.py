@@ -71,6 +71,7 @@ class Bridge:
         trusted: tuple[str, ...] = (),
         trust_inbound: bool = True,
         enabled: bool = True,
+        capture_content: bool = True,
         sampler: sampling.Sampler = sampling.ALWAYS_ON,
     ) -> None:
         """Set provider and propagator and instrument the libraries."""
@@ -78,7 +79,10 @@ class Bridge:
         sdk.add_span_processor(
             BridgeSpanProcessor(
                 context=ContextAttributes(environment="test", release=None),
-                marks=ViewMarks(mode="services", enabled=enabled),
+                marks=ViewMarks(
+                    mode="services", enabled=enabled, capture_content=capture_content
+                ),
+                capture_content=capture_content,
                 next_processor=SimpleSpanProcessor(self.exporter),
             )
         )

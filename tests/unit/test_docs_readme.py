@@ -45,7 +45,11 @@ PAGES = (
 HELPERS = (
     "chat", "embeddings", "execute_tool", "retrieval", "invoke_agent", "evaluate", "span",
 )  # fmt: skip
-FENCE = re.compile(r"^(?:<!-- (?P<mark>.+?) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+#: A fenced block, and the HTML comment in the line before it.
+FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>[^\n]+?) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def text_of(page: str) -> str:
@@ -111,8 +115,10 @@ def _row(*cells: str) -> str:
 
 def helpers_table(spans: list[ReadableSpan]) -> str:
     """What span each helper makes."""
-    names = ("{operation} {model}", "embeddings {model}", "execute_tool {name}",
-             "retrieval {data_source}", "invoke_agent {name}", "evaluate {name}", "{name}")  # fmt: skip
+    names = (
+        "{operation} {model}", "embeddings {model}", "execute_tool {name}",
+        "retrieval {data_source}", "invoke_agent {name}", "evaluate {name}", "{name}",
+    )  # fmt: skip
     rows = [_row("Helper", "Span name", "Kind", "In Langfuse"), "|---|---|---|---|"]
     for helper, name, span in zip(HELPERS, names, spans, strict=True):
         assert span.attributes is not None
@@ -194,11 +200,12 @@ def generated() -> dict[str, str]:
 
 def _with_generated(page_text: str, parts: dict[str, str]) -> str:
     for name, part in parts.items():
-        pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end of generated -->)"
-        page_text, count = re.subn(
-            pattern, lambda found, part=part: f"{found[1]}{part}\n{found[2]}", page_text, flags=re.S
-        )
-        assert count == 1, f"docs/python.md has no place for {name!r}"
+        begin, end = f"<!-- generated: {name} -->\n", "<!-- end of generated -->"
+        head, found, rest = page_text.partition(begin)
+        _, closed, tail = rest.partition(end)
+        assert found, f"docs/python.md has no place for {name!r}"
+        assert closed, f"docs/python.md does not end {name!r}"
+        page_text = f"{head}{begin}{part}\n{end}{tail}"
     return page_text
 
 
@@ -313,8 +320,7 @@ def test_the_examples_of_a_page_run(
 ) -> None:
     """The blocks marked as running, in order, are a program that ends well and sends its spans."""
     program = "\n".join(
-        f"# {page}, line {line + 1}\n{text}"
-        for line, text in blocks(page, "python", "runs")
+        f"# {page}, line {line + 1}\n{text}" for line, text in blocks(page, "python", "runs")
     )
     path = tmp_path / "page.py"
     path.write_text(program, encoding="utf-8")
@@ -414,7 +420,7 @@ def test_every_dotted_name_exists(page: str) -> None:
 def test_every_variable_exists(page: str) -> None:
     """A variable is declared in env.py or in the Collector's table."""
     declared = {name for variable in VARIABLES for name in variable.spellings}
-    declared |= set(re.findall(r"^\| `(\w+)` \|", text_of("docs/collector.md"), re.M))
+    declared |= set(re.findall(r"^\| `(\w+)` \|", text_of("docs/collector.md"), re.MULTILINE))
     found = set(
         re.findall(r"(?<![\w$])((?:OTEL|LANGFUSE|OTELBRIDGE)_[A-Z0-9_]*[A-Z0-9])\b", text_of(page))
     )
@@ -425,7 +431,7 @@ def test_every_variable_exists(page: str) -> None:
 def test_every_command_and_flag_exists(page: str) -> None:
     """`otelbridge <command> --flag` is what the command line takes."""
     wrong = []
-    for command, rest in re.findall(r"^otelbridge ([a-z]\S*)([^\n]*)", _code(page), re.M):
+    for command, rest in re.findall(r"^otelbridge ([a-z]\S*)([^\n]*)", _code(page), re.MULTILINE):
         if command not in cli.COMMANDS:
             wrong.append(command)
             continue
@@ -440,10 +446,10 @@ def test_every_command_and_flag_exists(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_make_target_exists(page: str) -> None:
     """`make x` is a target of the Makefile."""
-    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.M))
+    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
     named = {
         word
-        for words in re.findall(r"^make ((?:[a-z]+ ?)+)", _code(page), re.M)
+        for words in re.findall(r"^make ((?:[a-z]+ ?)+)", _code(page), re.MULTILINE)
         for word in words.split()
     }
     assert sorted(named - targets) == []
@@ -451,8 +457,9 @@ def test_every_make_target_exists(page: str) -> None:
 
 def _anchors(path: Path) -> set[str]:
     """Heading anchors as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    words = (re.sub(r"[^\w\- ]", "", heading).strip().lower() for heading in headings)
+    return {heading.replace(" ", "-") for heading in words}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -474,7 +481,7 @@ def test_the_layer_table_is_the_one_that_is_tested():
     part = text_of("ARCHITECTURE.md").partition("<!-- layers -->")[2].partition("<!-- end")[0]
     shown = {
         name: float(level)
-        for level, names in re.findall(r"^\| ([\d.]+) \| ([^|]+) \|", part, re.M)
+        for level, names in re.findall(r"^\| ([\d.]+) \| ([^|]+) \|", part, re.MULTILINE)
         for name in re.findall(r"`([^`]+)`", names)
     }
     shown[""] = shown.pop("otelbridge")
