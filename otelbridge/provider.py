@@ -209,16 +209,16 @@ def _export_path(settings: Settings) -> SpanProcessor | None:
     exporter = span_exporter(settings)
     if settings.export == "collector":
         return batch_processor(exporter, settings) if exporter is not None else None
-    from otelbridge.exporters.branches import LangfuseBranch, TempoBranch
+    from otelbridge.exporters.branches import langfuse_branch, tempo_branch
 
     both = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]  # upstream has no types
     if exporter is not None:
-        both.add_span_processor(batch_processor(TempoBranch(exporter), settings))
+        both.add_span_processor(batch_processor(tempo_branch(exporter), settings))
     if settings.langfuse.configured:
         langfuse = langfuse_exporter(
             settings.langfuse, timeout_seconds=settings.otlp.timeout_seconds
         )
-        both.add_span_processor(batch_processor(LangfuseBranch(langfuse), settings))
+        both.add_span_processor(batch_processor(langfuse_branch(langfuse), settings))
     return both
 
 

@@ -1,13 +1,13 @@
 """The two content policies in the service, for `direct` export: what the Collector does otherwise.
 
-`TempoBranch` sends every span without message content, `LangfuseBranch` sends the LLM view with
+`tempo_branch` sends every span without message content, `langfuse_branch` sends the LLM view with
 its parents rewritten. Both wrap any span exporter and apply the tables of `otelbridge.policy`, the
 same that `collector/config.yaml` is generated from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -18,17 +18,24 @@ from opentelemetry.trace import SpanContext
 from otelbridge import policy, semconv
 from otelbridge.processors.pipeline import with_attributes, without_content
 
+Rule = Callable[[Sequence[ReadableSpan]], Iterable[ReadableSpan]]
 
-class _Branch(SpanExporter):
-    def __init__(self, exporter: SpanExporter) -> None:
+
+class Branch(SpanExporter):
+    """An exporter that sends what a rule makes of the spans.
+
+    Args:
+        rule: Spans in, the spans to send out; pure.
+        exporter: Where they go.
+    """
+
+    def __init__(self, rule: Rule, exporter: SpanExporter) -> None:
+        self._rule = rule
         self._exporter = exporter
 
-    def _select(self, spans: Sequence[ReadableSpan]) -> list[ReadableSpan]:
-        raise NotImplementedError
-
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Apply the branch's rule and send what is left."""
-        selected = self._select(spans)
+        """Apply the rule and send what is left."""
+        selected = list(self._rule(spans))
         return self._exporter.export(selected) if selected else SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -40,18 +47,22 @@ class _Branch(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-class TempoBranch(_Branch):
+def tempo_branch(exporter: SpanExporter) -> Branch:
     """Every span, without message content; the resource says that the rule was applied."""
+    return Branch(_TempoRule(), exporter)
 
-    def __init__(self, exporter: SpanExporter) -> None:
-        super().__init__(exporter)
+
+def langfuse_branch(exporter: SpanExporter) -> Branch:
+    """The LLM view only: parents from the marks, nothing that misleads Langfuse."""
+    return Branch(_langfuse_spans, exporter)
+
+
+class _TempoRule:
+    def __init__(self) -> None:
         self._seen: tuple[Resource, Resource] | None = None
 
-    def _select(self, spans: Sequence[ReadableSpan]) -> list[ReadableSpan]:
-        return [self._tempo_span(span) for span in spans]
-
-    def _tempo_span(self, span: ReadableSpan) -> ReadableSpan:
-        return without_content(span, resource=self._marked(span.resource))
+    def __call__(self, spans: Sequence[ReadableSpan]) -> Iterable[ReadableSpan]:
+        return (without_content(span, resource=self._marked(span.resource)) for span in spans)
 
     def _marked(self, resource: Resource) -> Resource:
         # By identity: a process has one resource, and hashing one writes it as JSON each time.
@@ -61,14 +72,7 @@ class TempoBranch(_Branch):
         return self._seen[1]
 
 
-class LangfuseBranch(_Branch):
-    """The LLM view only: parents from the marks, nothing that misleads Langfuse."""
-
-    def _select(self, spans: Sequence[ReadableSpan]) -> list[ReadableSpan]:
-        return list(_langfuse_spans(spans))
-
-
-def _langfuse_spans(spans: Iterable[ReadableSpan]) -> Iterable[ReadableSpan]:
+def _langfuse_spans(spans: Sequence[ReadableSpan]) -> Iterable[ReadableSpan]:
     for span in spans:
         attributes = span.attributes or {}
         if not policy.in_llm_view(attributes):
