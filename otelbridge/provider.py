@@ -7,6 +7,7 @@ and is safe to call from several threads and more than once. Used by `distro` an
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -33,6 +34,8 @@ from otelbridge.trust import TrustedHosts
 
 _logger = logging.getLogger("otelbridge")
 _DISTRO: Final = "otelbridge"
+#: The most that delivery may hold the end of the program.
+_EXIT_SECONDS: Final = 5.0
 
 
 class _State:
@@ -138,7 +141,9 @@ def _install(settings: Settings) -> None:
     provider = TracerProvider(
         resource=_resource(settings),
         span_limits=SpanLimits(max_span_attributes=settings.attribute_count_limit),
+        shutdown_on_exit=False,  # it has no deadline: a dead endpoint holds the exit for 30 s
     )
+    atexit.register(shutdown, _EXIT_SECONDS)
     processor = _bridge_processor(settings, _export_path(settings))
     provider.add_span_processor(processor)
     trace.set_tracer_provider(provider)
@@ -274,6 +279,7 @@ def shutdown(timeout_seconds: float = 5.0) -> bool:
         processor, _state.processor = _state.processor, None
         _state.settings = None
         _state.provider = None
+        atexit.unregister(shutdown)
     if processor is None:
         return True
     return _within(processor.shutdown, timeout_seconds, "shutdown")
