@@ -57,3 +57,7 @@ def _instrument_app(app: Any) -> None:
     from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
     FlaskInstrumentor.instrument_app(app)  # type: ignore[no-untyped-call]  # upstream has no types
+    # Before the application's own hooks, one of which may answer the request.
+    hooks = app.before_request_funcs.get(None)
+    if hooks:
+        hooks.insert(0, hooks.pop())

@@ -13,7 +13,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import Link
+from opentelemetry.trace import Link, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from otelbridge import _guard, policy, semconv
@@ -78,6 +78,8 @@ class BridgeSpanProcessor(SpanProcessor):
         if self._legacy:
             changes.update(both_provider_names(present))
         changes.update(clean_urls(present))
+        if span.status.status_code is StatusCode.ERROR and semconv.ERROR_TYPE not in present:
+            changes.update(_error_type(span))
         if not self._capture_content and _has_content(span):
             return without_content(with_attributes(span, {**present, **changes}))
         return with_attributes(span, {**present, **changes}) if changes else None
@@ -90,6 +92,15 @@ class BridgeSpanProcessor(SpanProcessor):
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Ask the export path to deliver what it holds."""
         return self._next.force_flush(timeout_millis) if self._next is not None else True
+
+
+def _error_type(span: ReadableSpan) -> dict[str, AttributeValue]:
+    """`error.type` from the last exception event, for libraries that only record the event."""
+    for event in reversed(span.events):
+        kind = (event.attributes or {}).get(semconv.EXCEPTION_TYPE)
+        if event.name == semconv.EXCEPTION_EVENT and isinstance(kind, str):
+            return {semconv.ERROR_TYPE: kind}
+    return {}
 
 
 def with_attributes(
