@@ -97,6 +97,11 @@ def _fits(key: str, text: str, reason: str) -> bool:
     return False
 
 
+def _trimmed(value: object) -> str:
+    # The SDK's baggage propagator trims what arrives; both sides must show the same text.
+    return str(value).strip()
+
+
 def _encodable(text: str) -> bool:
     try:
         text.encode()
@@ -117,17 +122,17 @@ def _members(
     members: dict[str, str] = {}
     direct = zip(_DIRECT_KEYS, (user_id, session_id, trace_name), strict=True)
     for key, value in direct:
-        if value is not None and _fits(key, text := str(value), "value over 200 characters"):
+        if value is not None and _fits(key, text := _trimmed(value), "value over 200 characters"):
             members[key] = text
     if tags is not None:
         known = _tags_of(baggage.get_baggage(semconv.LANGFUSE_TRACE_TAGS, context))
         given = [tags] if isinstance(tags, str) else tags
-        fresh = [t for t in map(str, given) if _fits("tag", t, "tag over 200 characters")]
+        fresh = [t for t in map(_trimmed, given) if _fits("tag", t, "tag over 200 characters")]
         merged = list(dict.fromkeys((*known, *fresh)))
         if merged:
             members[semconv.LANGFUSE_TRACE_TAGS] = json.dumps(merged, ensure_ascii=False)
     for name, text in flatten_metadata(metadata or {}).items():
-        key = _PREFIX + name
+        key, text = _PREFIX + name, text.strip()
         if len(name) > MAX_VALUE_CHARACTERS:
             _guard.count("request context: metadata key over 200 characters")
         elif _fits(key, text, "metadata value over 200 characters"):
