@@ -262,10 +262,19 @@ def test_configure_after_shutdown_is_allowed() -> None:
     assert provider.active_settings().service_name == "again"
 
 
+def _run(program: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("", "import httpx2, httpx"), ("import httpx", "import httpx2"), ("import openai", "import httpx")],
-)  # fmt: skip
+    [
+        ("", "import httpx2, httpx"),
+        ("import httpx", "import httpx2"),
+        ("import openai", "import httpx"),
+    ],
+)
 def test_both_clients_are_instrumented_in_any_import_order(before: str, after: str) -> None:
     """httpx and httpx2 carry context whichever was imported before `configure()`."""
     program = (
@@ -278,7 +287,7 @@ def test_both_clients_are_instrumented_in_any_import_order(before: str, after: s
         "    assert kind().is_instrumented_by_opentelemetry, module\n"
         "    assert module.HTTPTransport.__dict__.get('_otelbridge_patched'), module\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = _run(program)
     assert done.returncode == 0, done.stderr
 
 
@@ -295,6 +304,6 @@ def test_spans_of_a_forked_child_are_delivered(sink: _HttpSink) -> None:
         "if pid: assert os.waitpid(pid, 0)[1] == 0\n"
         "os._exit(0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = _run(program)
     assert done.returncode == 0, done.stderr
     assert sorted(span.name for span in sink.spans("/v1/traces")) == ["child", "parent"]
