@@ -45,7 +45,7 @@ def fresh_configure(
     yield
     provider.shutdown(0.2)
     for thread in threading.enumerate():  # exports under way must not log into other tests
-        if thread.name.startswith("otelbridge-"):
+        if thread.name in ("otelbridge-flush", "otelbridge-shutdown"):
             thread.join(5)
 
 
