@@ -153,7 +153,7 @@ def chat_trace(talk, samples) -> str:
     root = samples.span(
         "POST /ask", {"otelbridge.llm.keep": True, "otelbridge.llm.parent": ""}, trace_id=trace_id
     )
-    plain = samples.span("db", trace_id=trace_id, parent_span_id=root.span_id)
+    plain = samples.span("query orders", trace_id=trace_id, parent_span_id=root.span_id)
     chat = samples.span(
         "chat",
         {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o",
@@ -180,7 +180,7 @@ def test_trace_prints_both_views_in_plain_text(chat_trace, stores, capsys):
     tempo, langfuse = out.split("langfuse view")
     assert "3 spans" in tempo
     assert "2 spans" in langfuse
-    assert "db" not in langfuse
+    assert "query orders" not in langfuse
     assert "input:" in langfuse
     assert "input:" not in tempo
     assert "\x1b" not in out
