@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from otelbridge import semconv
+from otelbridge import dialects, semconv
 
 #: A span with one of these attributes is a gen_ai span: the operation, a model, or the
 #: distinguishing key of a dialect (OpenInference, OpenLLMetry/Traceloop, Vercel AI SDK).
@@ -25,6 +26,7 @@ GEN_AI_KEYS: Final[tuple[str, ...]] = (
     "llm.request.type",
     "traceloop.span.kind",
     "ai.operationId",
+    semconv.LANGFUSE_OBSERVATION_TYPE,
 )
 
 #: Instrumentation scopes whose spans are LLM work from their first moment; prefixes, matched at a
@@ -83,6 +85,15 @@ CONTENT_KEY_PATTERNS: Final[tuple[str, ...]] = (
     r"llm\.prompt_template\.(template|variables)",
     r"llm\.(invocation_parameters|function_call)",
     r"llm\.tools(\..*)?",
+    r"llm\.request\.functions(\..*)?",
+    # LiteLLM's raw request: llm.<provider>.<field of the provider's API>. Providers are listed,
+    # because llm.token_count.prompt and llm.cost.input are numbers of OpenInference.
+    r"llm\.(openai|azure|azure_ai|anthropic|bedrock|sagemaker|vertex_ai|gemini|cohere|cohere_chat"
+    r"|mistral|groq|huggingface|together_ai|ollama|ollama_chat|replicate|deepseek|xai|openrouter"
+    r"|perplexity|fireworks_ai|databricks|watsonx|custom_openai|hosted_vllm|vllm|litellm_proxy"
+    r"|nvidia_nim|cerebras|sambanova|deepinfra|text-completion-openai|None)\.(messages|prompt|input"
+    r"|inputs|system|tools|functions|contents|documents|query|choices|content|candidates|output"
+    r"|message|response|stringified_raw_(request|response))",
     r"(retrieval|reranker)\.(documents|input_documents|output_documents|query)(\..*)?",
     r"embedding\.(text|embeddings)(\..*)?",
     r"(document|message)\.content(s)?(\..*)?",
@@ -96,7 +107,8 @@ CONTENT_KEY_PATTERNS: Final[tuple[str, ...]] = (
     r"gcp\.vertex\.agent\.(llm_request|llm_response|tool_call_args|tool_response|data)",
     r"lk\.(chat_ctx|input_text|user_transcript|response\.text|function_tool\.(arguments|output))",
     r"(all_messages_events|pydantic_ai\.all_messages|final_result|request_data|response_data)",
-    r"(prompt|completion|input|output|messages|events)",
+    r"(prompt|completion|input|output|inputs|embeddings|messages|events)",
+    r"model_request_parameters",
 )
 CONTENT_KEY_PATTERN: Final = "^(" + "|".join(CONTENT_KEY_PATTERNS) + ")$"
 _content_key = re.compile(CONTENT_KEY_PATTERN)
@@ -108,14 +120,52 @@ CONTENT_EVENT_PATTERN: Final = (
 )
 _content_event = re.compile(CONTENT_EVENT_PATTERN)
 
-#: Attributes that mislead Langfuse (they replace the real input or change the observation type),
-#: and otelbridge's own marks: removed on the Langfuse branch.
+#: Attributes that mislead Langfuse, and otelbridge's own marks: removed on the Langfuse branch. Any
+#: key that starts with `gen_ai.prompt` hides the real input there; `cache_write` would be counted
+#: beside `cache_creation`, which is the name that Langfuse reads and has the same value.
 MISLEADING_KEY_PATTERN: Final = (
-    r"^(otelbridge\.llm\.(keep|parent)|gen_ai\.prompt\.(name|version|variables?(\..*)?)"
-    r"|model|prompt|events)$"
+    r"^(otelbridge\.(llm\.(keep|parent)|oversize)|gen_ai\.prompt\.(name|version|variables?(\..*)?)"
+    r"|gen_ai\.usage\.cache_write\.input_tokens)$"
 )
 _misleading_key = re.compile(MISLEADING_KEY_PATTERN)
 _span_id = re.compile(r"^[0-9a-fA-F]{16}$")
+
+#: Attributes that some emitters use for content and others for anything. Langfuse reads them before
+#: the gen_ai messages, and takes a span with `model` for a generation: on a span of otelbridge, or
+#: one that has messages under a current name, they become observation metadata.
+SHADOWING_KEYS: Final = ("model", "prompt", "events", "input", "output")
+_NATIVE_CONTENT_KEYS: Final = (
+    semconv.GEN_AI_INPUT_MESSAGES,
+    semconv.GEN_AI_OUTPUT_MESSAGES,
+    semconv.LANGFUSE_OBSERVATION_INPUT,
+    semconv.LANGFUSE_OBSERVATION_OUTPUT,
+)
+SHADOWED_BY_KEYS: Final = (semconv.LLM_KEEP, *_NATIVE_CONTENT_KEYS)
+
+#: `gen_ai.operation.name` and the observation type that Langfuse should show; the others
+#: (chat, embeddings, execute_tool, invoke_agent, ...) Langfuse maps by itself.
+OBSERVATION_TYPES: Final[tuple[tuple[str, str], ...]] = (
+    ("retrieval", "retriever"),
+    ("rerank", "retriever"),
+    ("search_memory", "retriever"),
+    ("invoke_workflow", "chain"),
+    ("plan", "chain"),
+    ("evaluate", "evaluator"),
+    ("guardrail", "guardrail"),
+    ("image_generation", "generation"),
+    ("transcription", "generation"),
+    ("fetch_response", "span"),
+)
+_observation_types = dict(OBSERVATION_TYPES)
+#: `langfuse.observation.level` in upper case, and the level that Langfuse v3 and v4 both accept.
+LEVELS: Final[tuple[tuple[str, str], ...]] = (
+    *((level, level) for level in ("DEBUG", "DEFAULT", "WARNING", "ERROR")),
+    *(("INFO", "DEFAULT"), ("WARN", "WARNING"), ("FATAL", "ERROR"), ("CRITICAL", "ERROR")),
+)
+_levels = dict(LEVELS)
+
+#: The longest attribute value in bytes that Tempo keeps (`max_attribute_bytes`, default 2,048).
+TEMPO_VALUE_BYTES: Final = 2048
 
 #: Secrets that a regular expression can decide, each with what replaces it (`$1` is the first
 #: group). The order matters: longer forms first.
@@ -130,7 +180,10 @@ MASK_PATTERNS: Final[tuple[tuple[str, str], ...]] = (
         r"|github_pat_|glpat-|xox[abprs]-|rk_live_|sk_live_)[A-Za-z0-9_\-]{12,}",
         "[masked:api-key]",
     ),
-    (r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_\-.=]{12,}", "[masked:credential]"),
+    (
+        r"\b([Bb]earer|BEARER|[Bb]asic|BASIC)\s+[A-Za-z0-9+/_\-.=]{12,}",
+        "[masked:credential]",
+    ),
     (r"(://[^/\s:@]*):[^/\s@]+@", "$1:[masked:password]@"),
     (
         r"(?i)([?&](?:api[_-]?key|key|access[_-]?token|refresh[_-]?token|id[_-]?token|token|auth"
@@ -141,9 +194,42 @@ MASK_PATTERNS: Final[tuple[tuple[str, str], ...]] = (
     (r"\b[A-Za-z0-9._%+\-]+@[A-Za-z0-9.\-]+\.[A-Za-z]{2,}\b", "[masked:email]"),
 )
 _masks = tuple(
-    (re.compile(pattern), replacement.replace("$1", r"\1"))
+    # As RE2 reads them: \s, \b and (?i) know ASCII only.
+    (re.compile(pattern, re.ASCII), replacement.replace("$1", r"\1"))
     for pattern, replacement in MASK_PATTERNS
 )
+
+
+#: One row for each of `MASK_PATTERNS`: pieces of text of which one must be there for the pattern to
+#: match at all. The Collector looks for these in all values of a span at once before it runs the
+#: pattern. `&`, `<` and `>` never stand here: the text it searches is JSON, which escapes them.
+MASK_TRIGGERS: Final[tuple[tuple[str, ...], ...]] = (
+    ("-----BEGIN ",),
+    ("eyJ",),
+    (
+        *("sk-", "_live_", "gsk_", "hf_", "xai-", "pplx-", "AIza", "AKIA", "ASIA"),
+        *("ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "xox"),
+    ),
+    ("earer", "EARER", "asic", "ASIC"),
+    ("@",),
+    ("=",),
+    ("@",),
+)
+
+#: Identifiers that a person chose to send; a user id that is a mail address stays one.
+UNMASKED_KEYS: Final = (
+    semconv.USER_ID,
+    semconv.SESSION_ID,
+    semconv.LANGFUSE_USER_ID,
+    semconv.LANGFUSE_SESSION_ID,
+    semconv.GEN_AI_CONVERSATION_ID,
+)
+#: Captured headers that are secrets as a whole; their values are lists, which no pattern reaches.
+CREDENTIAL_HEADER_PATTERN: Final = (
+    r"^(http|rpc)\.[a-z._]+\.(header|metadata)\.((proxy-)?authorization|(set-)?cookie|x-auth-token"
+    r"|(x-)?(goog-)?api[-_]?key)$"
+)
+_credential_header = re.compile(CREDENTIAL_HEADER_PATTERN)
 
 #: A query parameter of this name loses its value wherever a URL or a query string is recorded.
 SECRET_PARAMETER: Final = re.compile(
@@ -215,6 +301,26 @@ def view_parent(attributes: Mapping[str, Any], true_parent: str) -> str:
     return mark.lower() if _span_id.match(mark) else true_parent
 
 
+def entry_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Span attributes as the Collector's entry pipeline passes them to every branch.
+
+    Current gen_ai names are added for every dialect, and text values are masked.
+    """
+    return mask_attributes(dialects.normalise(attributes, GEN_AI_KEYS))
+
+
+def mask_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Span or event attributes with every text value masked; lists and numbers stay.
+
+    Identifiers (`UNMASKED_KEYS`) stay as they are; headers that are secrets are removed.
+    """
+    return {
+        key: mask_text(value) if isinstance(value, str) and key not in UNMASKED_KEYS else value
+        for key, value in attributes.items()
+        if not _credential_header.match(key)
+    }
+
+
 def tempo_attributes(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Span, event or link attributes as the Tempo branch sends them.
 
@@ -225,6 +331,85 @@ def tempo_attributes(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], boo
     return kept, len(kept) != len(attributes)
 
 
-def langfuse_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Span attributes as the Langfuse branch sends them: no marks and nothing that misleads it."""
-    return {key: value for key, value in attributes.items() if not _misleading_key.match(key)}
+def bounded_attributes(
+    attributes: Mapping[str, Any], limit_bytes: int = TEMPO_VALUE_BYTES
+) -> dict[str, Any]:
+    """Attributes whose text values are no longer than Tempo keeps.
+
+    JSON (text between brackets) is replaced whole by a marker, other text is cut between
+    characters.
+    """
+    return {
+        key: _bounded(value, limit_bytes) if isinstance(value, str) else value
+        for key, value in attributes.items()
+    }
+
+
+def _bounded(text: str, limit_bytes: int) -> str:
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= limit_bytes:
+        return text
+    if text[0] + text[-1] in ("{}", "[]"):
+        return oversize_marker(limit_bytes)
+    return encoded[:limit_bytes].decode("utf-8", "ignore").rstrip("\ufffd")
+
+
+def oversize_marker(limit_bytes: int | str) -> str:
+    """What stands in Tempo in place of a JSON value over the limit."""
+    return f"[removed: JSON of more than {limit_bytes} bytes]"
+
+
+def langfuse_attributes(
+    attributes: Mapping[str, Any], start_time_ns: int | None = None
+) -> dict[str, Any]:
+    """Span attributes as the Langfuse branch sends them.
+
+    No marks and nothing that misleads it, types that its schema accepts, an observation type for
+    operations that it does not map, and (with `start_time_ns`) the time of the first token.
+    """
+    sent = dict(attributes)
+    if any(key in sent for key in SHADOWED_BY_KEYS):
+        for key in SHADOWING_KEYS:
+            if key in sent:
+                value = sent.pop(key)
+                sent.setdefault(semconv.LANGFUSE_OBSERVATION_METADATA_PREFIX + key, value)
+    sent = {key: value for key, value in sent.items() if not _misleading_key.match(key)}
+    _settle_langfuse_types(sent)
+    first_chunk = sent.get(semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK)
+    started = semconv.LANGFUSE_OBSERVATION_COMPLETION_START_TIME
+    if start_time_ns is not None and started not in sent and isinstance(first_chunk, float):
+        sent[started] = _iso_time(start_time_ns, first_chunk)
+    return sent
+
+
+def _settle_langfuse_types(sent: dict[str, Any]) -> None:
+    """Values whose type would make Langfuse refuse the observation, put right or removed."""
+    version = semconv.LANGFUSE_OBSERVATION_PROMPT_VERSION
+    if version in sent:
+        number = dialects.to_integer(sent[version])
+        if number is None:
+            del sent[version]
+        else:
+            sent[version] = number
+    started = semconv.LANGFUSE_OBSERVATION_COMPLETION_START_TIME
+    if started in sent and not isinstance(sent[started], str):
+        del sent[started]
+    level = semconv.LANGFUSE_OBSERVATION_LEVEL
+    if level in sent:
+        known = _levels.get(str(sent[level]).upper())
+        if known is None:
+            del sent[level]
+        else:
+            sent[level] = known
+    operation = sent.get(semconv.GEN_AI_OPERATION_NAME)
+    if semconv.LANGFUSE_OBSERVATION_TYPE not in sent and isinstance(operation, str):
+        observation = _observation_types.get(operation)
+        if observation is not None:
+            sent[semconv.LANGFUSE_OBSERVATION_TYPE] = observation
+
+
+def _iso_time(start_time_ns: int, after_seconds: float) -> str:
+    whole_us = start_time_ns // 1000 + int(after_seconds * 1_000_000)
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=whole_us)
+    fraction = f"{moment.microsecond // 1000:03d}".rstrip("0")  # as the Collector writes it
+    return moment.strftime("%Y-%m-%dT%H:%M:%S") + (f".{fraction}Z" if fraction else "Z")
