@@ -94,6 +94,12 @@ def _scrub(context: str) -> tuple[str, str]:
     statements = [f'set({cached}["keys"], String(Keys({attributes})))']
     statements += [f'set({attributes}["{key}"], {path})' for key, path in borrowed.items()]
     statements.append(f'set({cached}["text"], String(Values({attributes})))')
+    # JSON has no NaN and no infinity: without a text to look at, every detector has to run.
+    every = " ".join(part for parts in policy.MASK_TRIGGERS for part in parts)
+    statements.append(
+        f'set({cached}["text"], {ottl.quoted(every + chr(92) + "ufffd")}) '
+        f'where {cached}["text"] == nil'
+    )
     statements += [
         f'replace_all_patterns({attributes}, "{mode}", {_FFFD}) '
         f'where Index({cached}["{text}"], "\\\\ufffd") >= 0'

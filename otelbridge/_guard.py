@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,7 +17,19 @@ from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 _logger = logging.getLogger("otelbridge")
-_lock = threading.Lock()
+
+
+def fork_safe_lock() -> threading.Lock:
+    """A lock that is free in a forked child, whichever thread of the parent held it."""
+    lock = threading.Lock()
+    if hasattr(os, "register_at_fork"):
+        # As the standard library does for its own module locks.
+        release = lock._at_fork_reinit  # type: ignore[attr-defined]  # not in the type stubs
+        os.register_at_fork(after_in_child=release)
+    return lock
+
+
+_lock = fork_safe_lock()
 _failures: Counter[str] = Counter()
 
 #: Set to True by the project's own tests: swallowed errors are raised again.

@@ -31,12 +31,16 @@ REQUEST_ID_KEY: Final = "otelbridge.request_id"
 VERSION_KEY: Final = "otelbridge.version"
 #: Context key set while a `request_context(trace_name=…)` is open: the entry span is kept.
 KEEP_ENTRY_KEY: Final = "otelbridge.keep_entry"
+_BLOCK_KEY: Final = "otelbridge.request_block"
 
 #: Langfuse drops user, session, tag and metadata text over 200 characters (langfuse-python 4.14,
 #: propagate_attributes); the server cuts nothing.
 MAX_VALUE_CHARACTERS: Final = 200
-#: W3C Baggage section 3.3.2: at least 64 members and 8,192 bytes must be propagated. What stands
-#: in the baggage besides our members keeps a quarter of it.
+#: W3C Baggage section 3.3.2: at least 64 members and 8,192 bytes must be propagated; OTel's
+#: propagator reads 4,096 bytes of one member. What stands in the baggage besides our members keeps
+#: a quarter of it.
+MAX_HEADER_BYTES: Final = 8192
+MAX_MEMBER_BYTES: Final = 4096
 MAX_BAGGAGE_BYTES: Final = 6144
 MAX_BAGGAGE_MEMBERS: Final = 64
 
@@ -59,14 +63,15 @@ def flatten_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 def _flatten(metadata: Mapping[Any, Any], prefix: str, flat: dict[str, str], depth: int) -> None:
     for key, value in metadata.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            if depth < 8:  # deeper than any metadata, and an end to a mapping that holds itself
-                _flatten(value, f"{name}.", flat, depth + 1)
-            continue
-        text = _metadata_text(value)
-        if text is not None:
-            flat[name] = text
+        with _guard.guard("metadata"):  # a key or value without a text costs only itself
+            name = f"{prefix}{key}"
+            if isinstance(value, Mapping):
+                if depth < 8:  # deeper than any metadata, and an end to a mapping in itself
+                    _flatten(value, f"{name}.", flat, depth + 1)
+                continue
+            text = _metadata_text(value)
+            if text is not None:
+                flat[name] = text
 
 
 def _metadata_text(value: Any) -> str | None:
@@ -80,12 +85,18 @@ def _metadata_text(value: Any) -> str | None:
         return str(value)
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else None
-    with _guard.guard("metadata value"):
-        if isinstance(value, list | tuple | set | frozenset):
-            items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
-            return json.dumps(list(items), ensure_ascii=False, default=str)
-        return str(value)
-    return None
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+        return json.dumps(list(items), ensure_ascii=False, default=str)
+    return str(value)
+
+
+def _text(value: Any) -> str:
+    """The text of a value, empty where it has none."""
+    # The SDK's baggage propagator trims what arrives; both sides must show the same text.
+    with _guard.guard("request context value"):
+        return str(value).strip()
+    return ""
 
 
 def _fits(key: str, text: str, reason: str) -> bool:
@@ -117,38 +128,48 @@ def _members(
     members: dict[str, str] = {}
     direct = zip(_DIRECT_KEYS, (user_id, session_id, trace_name), strict=True)
     for key, value in direct:
-        if value is not None and _fits(key, text := str(value), "value over 200 characters"):
+        if value is not None and _fits(key, text := _text(value), "value over 200 characters"):
             members[key] = text
-    if tags is not None:
+    with _guard.guard("request context tags"):
+        given = [tags] if isinstance(tags, str) else tags or ()
+        fresh = [t for t in map(_text, given) if _fits("tag", t, "tag over 200 characters")]
         known = _tags_of(baggage.get_baggage(semconv.LANGFUSE_TRACE_TAGS, context))
-        given = [tags] if isinstance(tags, str) else tags
-        fresh = [t for t in map(str, given) if _fits("tag", t, "tag over 200 characters")]
-        merged = list(dict.fromkeys((*known, *fresh)))
-        if merged:
+        if fresh:
+            merged = list(dict.fromkeys((*known, *fresh)))
             members[semconv.LANGFUSE_TRACE_TAGS] = json.dumps(merged, ensure_ascii=False)
-    for name, text in flatten_metadata(metadata or {}).items():
-        key = _PREFIX + name
-        if len(name) > MAX_VALUE_CHARACTERS:
-            _guard.count("request context: metadata key over 200 characters")
-        elif _fits(key, text, "metadata value over 200 characters"):
-            members[key] = text
+    with _guard.guard("request context metadata"):
+        for given_name, given_text in flatten_metadata(metadata or {}).items():
+            name, text = given_name.strip(), given_text.strip()
+            if len(name) > MAX_VALUE_CHARACTERS or not _encodable(name):
+                _guard.count("request context: metadata key over 200 characters")
+            elif _fits(_PREFIX + name, text, "metadata value over 200 characters"):
+                members[_PREFIX + name] = text
     return members
 
 
 def _with_members(context: Context, members: Mapping[str, str]) -> Context:
     """The context with these members in its baggage, as far as the baggage limits allow."""
-    present = {
-        key: str(value) for key, value in baggage.get_all(context).items() if is_ours(key)
-    }
+    present = {key: str(value) for key, value in baggage.get_all(context).items()}
     for key, text in members.items():
         grown = {**present, key: text}
-        size = sum(len(quote_plus(k)) + len(quote_plus(v)) + 2 for k, v in grown.items())
-        if size > MAX_BAGGAGE_BYTES or len(grown) > MAX_BAGGAGE_MEMBERS:
+        if not _within_limits(key, grown):
             _guard.count("request context: baggage full")
             continue
         present = grown
         context = baggage.set_baggage(key, text, context)
     return context
+
+
+def _within_limits(key: str, grown: Mapping[str, str]) -> bool:
+    """Whether the next service would still read all of this baggage, `key` just added."""
+    sizes = {k: len(quote_plus(k)) + len(quote_plus(v)) + 2 for k, v in grown.items()}
+    ours = [size for k, size in sizes.items() if is_ours(k)]
+    return (
+        sizes[key] <= MAX_MEMBER_BYTES
+        and sum(ours) <= MAX_BAGGAGE_BYTES
+        and len(ours) <= MAX_BAGGAGE_MEMBERS
+        and sum(sizes.values()) <= MAX_HEADER_BYTES
+    )
 
 
 def is_ours(key: str) -> bool:
@@ -222,7 +243,7 @@ def request_context(
         trace_name: names the trace in Langfuse, and puts it there even without LLM work.
     What is over a limit is dropped whole and counted (W3C Baggage 3.3.2; langfuse-python 4.14).
     """
-    token = None
+    block = _Block()
     with _guard.guard("request_context"):
         context = otel_context.get_current()
         members = _members(user_id, session_id, tags, metadata, trace_name, context)
@@ -232,12 +253,42 @@ def request_context(
         if trace_name is not None:
             context = otel_context.set_value(KEEP_ENTRY_KEY, True, context)
         _stamp_open_spans(context, trace_name is not None)
-        token = otel_context.attach(context)
+        block.enter(context)
     try:
         yield
     finally:
-        if token is not None:
-            otel_context.detach(token)
+        block.leave()
+
+
+class _Block:
+    """One `request_context` being in force; may be left anywhere, in any order.
+
+    Tokens of `opentelemetry.context` must go back to where they came from: a generator that is
+    finalised in another task would log an error, and blocks that overlap without nesting would
+    leave one user's values behind in the thread. `genai._scope` does the same for spans.
+    """
+
+    __slots__ = ("_left", "_previous")
+
+    def __init__(self) -> None:
+        self._left = False
+        self._previous: Context | None = None
+
+    def enter(self, context: Context) -> None:
+        self._previous = otel_context.get_current()
+        otel_context.attach(otel_context.set_value(_BLOCK_KEY, self, context))
+
+    def leave(self) -> None:
+        self._left = True
+        previous = self._previous
+        if previous is None or otel_context.get_value(_BLOCK_KEY) is not self:
+            return  # another block is on top and will go back further, or another task or thread
+        self._previous = None
+        outer = otel_context.get_value(_BLOCK_KEY, previous)
+        while isinstance(outer, _Block) and outer._left and outer._previous is not None:
+            previous = outer._previous
+            outer = otel_context.get_value(_BLOCK_KEY, previous)
+        otel_context.attach(previous)
 
 
 def _stamp_open_spans(context: Context, named: bool) -> None:

@@ -40,3 +40,5 @@ class OtelbridgeConfigurator(_OTelSDKConfigurator):
             provider.instrument_libraries(stock=False)
         except OtelbridgeError as error:
             _logger.error("otelbridge: tracing is off: %s", error)
+        except Exception as error:  # noqa: BLE001  # a library's, on a value that only it reads
+            _logger.error("otelbridge: tracing is off: %s: %s", type(error).__name__, error)

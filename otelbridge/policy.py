@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from otelbridge import dialects, semconv
@@ -28,6 +29,7 @@ GEN_AI_KEYS: Final[tuple[str, ...]] = (
     "ai.operationId",
     semconv.LANGFUSE_OBSERVATION_TYPE,
 )
+_gen_ai_keys = frozenset(GEN_AI_KEYS)
 
 #: Instrumentation scopes whose spans are LLM work from their first moment; prefixes, matched at a
 #: "." or "-" boundary or as a whole.
@@ -240,9 +242,10 @@ SECRET_PARAMETER: Final = re.compile(
 
 def is_gen_ai(attributes: Mapping[str, Any]) -> bool:
     """Whether a span with these attributes is a gen_ai span: the one predicate of the project."""
-    return any(key in attributes for key in GEN_AI_KEYS)
+    return not _gen_ai_keys.isdisjoint(attributes)
 
 
+@lru_cache(maxsize=1024)  # asked for every span that starts
 def is_llm_scope(scope_name: str) -> bool:
     """Whether an instrumentation scope is known to make LLM spans only."""
     for prefix in LLM_SCOPES:

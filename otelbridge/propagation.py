@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Iterable, MutableMapping
 from typing import Any, Final, Literal
 
@@ -53,7 +52,7 @@ _BAGGAGE_MEMBER: Final = re.compile(r"^[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+[ \t]*=
 # HTTP headers whose response we read the report from; filled by the HTTP client integrations.
 _answering_carriers: set[type] = set()
 _withheld: set[str] = set()
-_withheld_lock = threading.Lock()
+_withheld_lock = _guard.fork_safe_lock()
 
 
 def register_answering_carrier(carrier_type: type) -> None:
@@ -152,9 +151,9 @@ def _with_member(carrier: Any, context: Context | None) -> Context:
     sender = trace.format_span_id(own.span_id)
     name = node.name_below()
     if name is not None and not name.firm:
-        if type(carrier) in _answering_carriers:
-            awaited = otel_context.get_value(OUTGOING_HOST_KEY, current) is not None
-            view.call_started(node.entry, own.span_id, awaited=awaited)
+        host = otel_context.get_value(OUTGOING_HOST_KEY, current)
+        if type(carrier) in _answering_carriers and host != _EXPLICIT:
+            view.call_started(node.entry, own.span_id, awaited=host is not None)
         else:
             name = None  # no report can come back: nothing is named in advance
     member = view.Member(name.span_id, sender, name.firm) if name is not None else None

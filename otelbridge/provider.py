@@ -7,8 +7,8 @@ and is safe to call from several threads and more than once. Used by `distro` an
 
 from __future__ import annotations
 
+import atexit
 import logging
-import os
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -33,13 +33,15 @@ from otelbridge.trust import TrustedHosts
 
 _logger = logging.getLogger("otelbridge")
 _DISTRO: Final = "otelbridge"
+#: The most that delivery may hold the end of the program.
+_EXIT_SECONDS: Final = 5.0
 
 
 class _State:
     """What `configure` has built in this process."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = _guard.fork_safe_lock()
         self.settings: Settings | None = None
         self.provider: TracerProvider | None = None
         self.processor: BridgeSpanProcessor | None = None
@@ -137,12 +139,24 @@ def _install(settings: Settings) -> None:
         return
     provider = TracerProvider(
         resource=_resource(settings),
-        span_limits=SpanLimits(max_span_attributes=settings.attribute_count_limit),
+        span_limits=_span_limits(settings),
+        shutdown_on_exit=False,  # it has no deadline: a dead endpoint holds the exit for 30 s
     )
+    atexit.register(shutdown, _EXIT_SECONDS)
     processor = _bridge_processor(settings, _export_path(settings))
     provider.add_span_processor(processor)
     trace.set_tracer_provider(provider)
     _state.provider, _state.processor, _state.owns_provider = provider, processor, True
+
+
+def _span_limits(settings: Settings) -> SpanLimits:
+    limit = settings.attribute_count_limit
+    try:
+        return SpanLimits(max_span_attributes=limit)  # reads the other limits by itself
+    except ValueError as error:
+        _logger.warning("otelbridge: %s; the limits besides the attribute count are off.", error)
+    unset = SpanLimits.UNSET
+    return SpanLimits(unset, unset, unset, limit, unset, unset, unset, unset)
 
 
 def _complete(provider: TracerProvider, settings: Settings) -> None:
@@ -164,6 +178,8 @@ def _exporters_of(provider: TracerProvider) -> list[str]:
     active = getattr(provider, "_active_span_processor", None)
     found = []
     for processor in getattr(active, "_span_processors", ()):
+        if isinstance(processor, BridgeSpanProcessor):  # shut down before this `configure`
+            continue
         exporter = getattr(processor, "span_exporter", None) or getattr(
             getattr(processor, "_batch_processor", None), "_exporter", None
         )
@@ -202,24 +218,22 @@ def _bridge_processor(
 
 def _export_path(settings: Settings) -> SpanProcessor | None:
     """The processors that export: one stream for the Collector, two of them for `direct`."""
-    from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
-
-    from otelbridge.exporters.otlp import batch_processor, langfuse_exporter, span_exporter
+    from otelbridge.exporters.otlp import Streams, batch_processor, langfuse_exporter, span_exporter
 
     exporter = span_exporter(settings)
     if settings.export == "collector":
         return batch_processor(exporter, settings) if exporter is not None else None
     from otelbridge.exporters.branches import langfuse_branch, tempo_branch
 
-    both = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]  # upstream has no types
+    streams = []
     if exporter is not None:
-        both.add_span_processor(batch_processor(tempo_branch(exporter), settings))
+        streams.append(batch_processor(tempo_branch(exporter), settings))
     if settings.langfuse.configured:
         langfuse = langfuse_exporter(
             settings.langfuse, timeout_seconds=settings.otlp.timeout_seconds
         )
-        both.add_span_processor(batch_processor(langfuse_branch(langfuse), settings))
-    return both
+        streams.append(batch_processor(langfuse_branch(langfuse), settings))
+    return Streams(*streams)
 
 
 def instrument_libraries(*, stock: bool) -> None:
@@ -274,6 +288,7 @@ def shutdown(timeout_seconds: float = 5.0) -> bool:
         processor, _state.processor = _state.processor, None
         _state.settings = None
         _state.provider = None
+        atexit.unregister(shutdown)
     if processor is None:
         return True
     return _within(processor.shutdown, timeout_seconds, "shutdown")
@@ -287,15 +302,10 @@ def _within(action: Callable[[], object], timeout_seconds: float, place: str) ->
             results.append(action() is not False)
 
     thread = threading.Thread(target=run, name=f"otelbridge-{place}", daemon=True)
-    thread.start()
-    thread.join(timeout_seconds)
+    try:
+        thread.start()
+    except RuntimeError:  # from Python 3.12 on no thread can be started at the end of the program
+        run()
+    else:
+        thread.join(timeout_seconds)
     return bool(results) and results[0]
-
-
-def _forget_after_fork() -> None:
-    # The SDK restarts its own threads; a lock held by another thread at the fork would stay held.
-    _state.lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)

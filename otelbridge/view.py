@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from opentelemetry.util.types import AttributeValue
 
-from otelbridge import semconv
+from otelbridge import _guard, semconv
 
 Answer = Literal["yes", "no", "maybe"]
 NODE_ATTRIBUTE: Final = "_otelbridge_node"
@@ -223,13 +223,15 @@ class Entry:
 class Node:
     """A recording span's place in the view."""
 
-    __slots__ = ("__weakref__", "ancestor", "entry", "is_entry", "kept", "own", "span_id")
+    __slots__ = ("__weakref__", "ancestor", "entry", "is_entry", "kept", "named", "own", "span_id")
 
     def __init__(
-        self, span_id: str, entry: Entry, *, ancestor: str | None, kept: bool, own: bool
+        self, span_id: str, entry: Entry, *, ancestor: str | None, named: str, kept: bool, own: bool
     ) -> None:
         self.span_id = span_id
         self.entry = entry
+        self.named = named
+        """The parent that its marks named at its start: 16 hex digits or empty text."""
         self.ancestor = ancestor
         """Nearest local ancestor that was in the view when this span started (16 hex digits)."""
         self.kept = kept
@@ -250,7 +252,7 @@ class Node:
 # read-only copy and of a local parent that is given as a bare span context.
 _nodes: weakref.WeakValueDictionary[int, Node] = weakref.WeakValueDictionary()
 _calls: dict[int, list[tuple[Entry, bool]]] = {}
-_calls_lock = threading.Lock()
+_calls_lock = _guard.fork_safe_lock()
 
 
 def attach(span: Any, span_id: int, node: Node) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import hypothesis
 import pytest
 from opentelemetry import propagate, trace
 from opentelemetry.util._once import Once
@@ -22,6 +23,12 @@ from opentelemetry.util._once import Once
 from otelbridge import _guard
 
 T = TypeVar("T")
+
+# The same examples in every run, so that a run says something about the change and not about luck;
+# `--hypothesis-profile explore` looks for new ones.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile("same")
 SCRUBBED = ("OTEL_", "LANGFUSE_", "OTELBRIDGE_", "ENABLE_LANGFUSE")
 
 

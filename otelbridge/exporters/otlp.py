@@ -8,9 +8,12 @@ Langfuse takes OTLP over HTTP only; gRPC is for the one stream of `OTELBRIDGE_EX
 from __future__ import annotations
 
 import base64
+import threading
+from collections.abc import Callable
 
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
     ConsoleSpanExporter,
@@ -22,6 +25,8 @@ from otelbridge.settings import LangfuseSettings, OtlpSettings, Settings
 
 #: Langfuse's OTLP path under its base URL (langfuse docs, OpenTelemetry endpoint).
 LANGFUSE_TRACES_PATH = "/api/public/otel/v1/traces"
+#: The most that one stream may hold its shutdown where `provider.shutdown` cannot (see there).
+SHUTDOWN_MILLISECONDS = 5000
 
 
 def span_exporter(settings: Settings) -> SpanExporter | None:
@@ -78,9 +83,55 @@ def langfuse_exporter(langfuse: LangfuseSettings, *, timeout_seconds: float) -> 
     )
 
 
+class Streams(SpanProcessor):
+    """Several export paths that flush and end side by side: a dead one holds up only itself."""
+
+    def __init__(self, *streams: SpanProcessor) -> None:
+        self._streams = streams
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand the span to each."""
+        for stream in self._streams:
+            stream.on_end(span)
+
+    def shutdown(self) -> None:
+        """Shut all of them down."""
+        self._each(lambda stream: stream.shutdown())
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Flush all of them; whether each one did."""
+        return self._each(lambda stream: stream.force_flush(timeout_millis))
+
+    def _each(self, action: Callable[[SpanProcessor], object]) -> bool:
+        results: list[bool] = []
+
+        def run(stream: SpanProcessor) -> None:
+            results.append(action(stream) is not False)
+
+        started = []
+        for stream in self._streams:
+            thread = threading.Thread(target=run, args=(stream,), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # Python 3.12 starts no thread at the end of the program
+                run(stream)
+            else:
+                started.append(thread)
+        for thread in started:
+            thread.join()
+        return len(results) == len(self._streams) and all(results)
+
+
+class _BoundedBatchProcessor(BatchSpanProcessor):
+    """The SDK's batch processor, whose own shutdown waits 30 s for a dead endpoint."""
+
+    def shutdown(self) -> None:
+        self._batch_processor.shutdown(timeout_millis=SHUTDOWN_MILLISECONDS)
+
+
 def batch_processor(exporter: SpanExporter, settings: Settings) -> BatchSpanProcessor:
     """The SDK's batch processor with the queue and delay of the settings."""
-    return BatchSpanProcessor(
+    return _BoundedBatchProcessor(
         exporter,
         max_queue_size=settings.queue_max_spans,
         schedule_delay_millis=settings.schedule_delay_seconds * 1000,

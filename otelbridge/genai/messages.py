@@ -133,8 +133,7 @@ def _gemini_or_same(part: Any) -> Any:
 
 
 def _message_parts(item: Mapping[str, Any], role: str) -> list[Part]:
-    kind = item.get("type")
-    if kind in _ITEM_ROLES or ("content" not in item and "role" not in item):
+    if text_of(item.get("type")) in _ITEM_ROLES or ("content" not in item and "role" not in item):
         return parts_of(item)
     if role == "tool":
         call_id = item.get("tool_call_id") or item.get("name")

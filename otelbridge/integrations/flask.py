@@ -8,6 +8,7 @@ app is instrumented at its first request.
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any, Final
 
 import wrapt
@@ -18,6 +19,7 @@ from otelbridge.integrations import wsgi
 _logger = logging.getLogger("otelbridge")
 _PATCHED: Final = "_otelbridge_patched"
 _state = {"instrument_apps": False}
+_lock = threading.Lock()
 
 
 def patch(flask_module: Any) -> None:
@@ -43,11 +45,14 @@ def instrument(flask_module: Any) -> None:
 
 
 def _serve(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-    environ, start_response = args
     if _state["instrument_apps"] and not instance.__dict__.get("_is_instrumented_by_opentelemetry"):
-        with _guard.guard("flask.instrument_app"):
+        with _guard.guard("flask.instrument_app"), _lock:
             _instrument_app(instance)
-    return wsgi.serve(wrapped, environ, start_response)
+    return _serve_call(wrapped, *args, **kwargs)
+
+
+def _serve_call(wrapped: Any, environ: dict[str, Any], start_response: Any) -> Any:
+    return wsgi.serve(wrapped, environ, start_response)  # keywords as in `Flask.__call__`
 
 
 def _instrument_app(app: Any) -> None:
@@ -57,3 +62,8 @@ def _instrument_app(app: Any) -> None:
     from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
     FlaskInstrumentor.instrument_app(app)  # type: ignore[no-untyped-call]  # upstream has no types
+    # Before the application's own hooks, one of which may answer the request.
+    hooks = app.before_request_funcs.get(None)
+    if hooks:
+        # A new list: another thread's first request may be going through the old one.
+        app.before_request_funcs[None] = [hooks[-1], *hooks[:-1]]

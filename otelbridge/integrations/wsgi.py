@@ -16,7 +16,7 @@ from typing import Any, Final
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Status, StatusCode
+from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from otelbridge import _guard, semconv
 from otelbridge.context import REQUEST_ID_KEY
@@ -57,21 +57,27 @@ class _Request:
     def __init__(self, environ: dict[str, Any], start_response: StartResponse) -> None:
         self.channel = ReportChannel(self._hold)
         self.context: Context | None = None
+        self.base = otel_context.set_value(CHANNEL_KEY, self.channel)
+        """What the application is called in, also where its span starts with its body only."""
         self._environ = environ
         self._start_response = start_response
         self._held: _HeldEnd | None = None
 
     def _hold(self, span: Any) -> None:
-        self._held = _HeldEnd(span)
+        # Without a server span (an excluded URL) the first span is one of the application's own.
+        if span.kind is SpanKind.SERVER:
+            self._held = _HeldEnd(span)
 
-    def start_response(self, status: str, headers: list[tuple[str, str]], *args: Any) -> Any:
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], *args: Any, **kwargs: Any
+    ) -> Any:
         with _guard.guard("wsgi.start_response"):
             # The server span is current here, whatever the view did before it returned.
             self.context = otel_context.get_current()
             answer = self.channel.answer(body_complete=self._body_complete(status, headers))
             if answer is not None:
                 headers = [*headers, (semconv.REPORT_HEADER, answer)]
-        return self._start_response(status, headers, *args)
+        return self._start_response(status, headers, *args, **kwargs)
 
     def _body_complete(self, status: str, headers: list[tuple[str, str]]) -> bool:
         """Whether the body was made before the headers: a stream has no Content-Length."""
@@ -86,15 +92,15 @@ class _Request:
         if self.context is not None:
             return self.context
         span = self.channel.span
-        current = otel_context.get_current()
-        return trace.set_span_in_context(span, current) if span is not None else current
+        return trace.set_span_in_context(span, self.base) if span is not None else self.base
 
     def fail(self, error: BaseException) -> None:
         """Record an error that the application let through."""
         span = self.channel.span
         if span is None or not span.is_recording() or isinstance(error, GeneratorExit):
             return
-        span.record_exception(error)
+        if not _is_recorded(span, error):
+            span.record_exception(error)
         span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
         span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
 
@@ -104,6 +110,15 @@ class _Request:
         if held is not None:
             with _guard.guard("wsgi.finish"):
                 held.release()
+
+
+def _is_recorded(span: Any, error: BaseException) -> bool:
+    """Whether the instrumentation has seen this error on its way out."""
+    return any(
+        event.name == semconv.EXCEPTION_EVENT
+        and (event.attributes or {}).get(semconv.EXCEPTION_MESSAGE) == str(error)
+        for event in span.events
+    )
 
 
 class _Body:
@@ -168,11 +183,10 @@ def serve(app: WsgiApp, environ: dict[str, Any], start_response: StartResponse) 
         return app(environ, start_response)
     request = _Request(environ, start_response)
     environ[_ENVIRON_KEY] = request.channel
-    context = otel_context.set_value(CHANNEL_KEY, request.channel)
     request_id = _request_id(environ)
     if request_id:
-        context = otel_context.set_value(REQUEST_ID_KEY, request_id, context)
-    token = otel_context.attach(context)
+        request.base = otel_context.set_value(REQUEST_ID_KEY, request_id, request.base)
+    token = otel_context.attach(request.base)
     try:
         iterable = app(environ, request.start_response)
     except BaseException as error:

@@ -74,16 +74,11 @@ class ViewMarks:
         parent = span.parent
         above = None if parent is None or parent.is_remote else view.node_by_id(parent.span_id)
         if above is None:
-            node, name = self._start_entry(span, own_context, parent, context, own, in_view)
+            node = self._start_entry(span, own_context, parent, context, own, in_view)
         else:
-            node, name = _start_child(own_context, above, own, in_view)
+            node = _start_child(own_context, above, own, in_view)
         view.attach(span, own_context.span_id, node)
-        marks: dict[str, AttributeValue] = {semconv.LLM_PARENT: name}
-        if not own:
-            marks[semconv.LLM_KEEP] = False
-        elif in_view or (node.is_entry and node.entry.kept):
-            marks[semconv.LLM_KEEP] = True
-        return marks, node
+        return _marks(node), node
 
     def _start_entry(
         self,
@@ -93,7 +88,7 @@ class ViewMarks:
         context: Context,
         own: bool,
         in_view: bool,
-    ) -> tuple[view.Node, str]:
+    ) -> view.Node:
         channel = otel_context.get_value(CHANNEL_KEY, context)
         if not isinstance(channel, view.ReportChannel) or channel.entry is not None:
             channel = None
@@ -111,11 +106,13 @@ class ViewMarks:
         remote = otel_context.get_value(UNTRUSTED_REMOTE_KEY, context)
         if parent is None and isinstance(remote, SpanContext):
             span.add_link(remote)
-        node = view.Node(span_id, entry, ancestor=None, kept=in_view, own=own)
-        return node, entry.own_parent()
+        named = entry.own_parent()
+        return view.Node(span_id, entry, ancestor=None, named=named, kept=in_view, own=own)
 
-    def at_end(self, span: ReadableSpan) -> dict[str, AttributeValue]:
-        """The marks and texts of an ended span that differ from what it carries."""
+    def at_end(
+        self, span: ReadableSpan, present: Mapping[str, Any]
+    ) -> dict[str, AttributeValue]:
+        """The marks and texts of an ended span that differ from `present`, what it carries."""
         own_context = span.context
         if own_context is None:
             return {}
@@ -123,8 +120,8 @@ class ViewMarks:
         node = view.node_by_id(own_context.span_id)
         if node is None:
             return {}
-        present = span.attributes or {}
-        changes: dict[str, AttributeValue] = {}
+        # A span with more attributes than its limit has lost the oldest, our marks first.
+        changes = {} if semconv.LLM_PARENT in present else _marks(node)
         if node.own and (node.kept or policy.is_gen_ai(present)):
             if not node.kept:  # it turned gen_ai after its start
                 _settle_late(node, present, changes)
@@ -172,15 +169,24 @@ def _upstream(parent: SpanContext | None, channel: view.ReportChannel | None) ->
 
 def _start_child(
     own_context: SpanContext, above: view.Node, own: bool, in_view: bool
-) -> tuple[view.Node, str]:
+) -> view.Node:
     ancestor = trace_ancestor(above)
     claimed = above.entry.claim() if in_view else None
     name = view.Name(ancestor, True) if ancestor is not None else claimed
     if name is None and not in_view:
         name = above.entry.name()
     span_id = trace.format_span_id(own_context.span_id)
-    node = view.Node(span_id, above.entry, ancestor=ancestor, kept=in_view, own=own)
-    return node, name.span_id if name is not None else ""
+    named = name.span_id if name is not None else ""
+    return view.Node(span_id, above.entry, ancestor=ancestor, named=named, kept=in_view, own=own)
+
+
+def _marks(node: view.Node) -> dict[str, AttributeValue]:
+    marks: dict[str, AttributeValue] = {semconv.LLM_PARENT: node.named}
+    if not node.own:
+        marks[semconv.LLM_KEEP] = False
+    elif node.kept or (node.is_entry and node.entry.kept):
+        marks[semconv.LLM_KEEP] = True
+    return marks
 
 
 def trace_ancestor(above: view.Node) -> str | None:

@@ -13,7 +13,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import Link
+from opentelemetry.trace import Link, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from otelbridge import _guard, policy, semconv
@@ -51,12 +51,16 @@ class BridgeSpanProcessor(SpanProcessor):
         self._legacy = legacy_gen_ai_system
         self._capture_content = capture_content
         self._next = next_processor
+        self._is_shut_down = False
 
     @_guard.guarded("span start", None)
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Stamp the span; see `ContextAttributes.at_start` and `ViewMarks.at_start`."""
+        if self._is_shut_down:  # another one of ours may follow on the same provider
+            return
         context = otel_context.get_current() if parent_context is None else parent_context
-        present: Mapping[str, Any] = span.attributes or {}
+        # A copy: every look-up in the SDK's own mapping costs a microsecond.
+        present: dict[str, Any] = dict(span.attributes or {})
         marks, node = self._marks.at_start(span, context, present)
         gen_ai = policy.is_gen_ai(present)
         attributes = self._context.at_start(present, context, gen_ai=gen_ai)
@@ -67,29 +71,43 @@ class BridgeSpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Settle the span and hand it on."""
+        if self._is_shut_down:
+            return
         settled = self._settle(span)
         if self._next is not None:
             self._next.on_end(span if settled is None else settled)
 
     @_guard.guarded("span end", None)
     def _settle(self, span: ReadableSpan) -> ReadableSpan | None:
-        changes = self._marks.at_end(span)
-        present = span.attributes or {}
+        present: dict[str, Any] = dict(span.attributes or {})
+        changes = self._marks.at_end(span, present)
         if self._legacy:
             changes.update(both_provider_names(present))
         changes.update(clean_urls(present))
+        if span.status.status_code is StatusCode.ERROR and semconv.ERROR_TYPE not in present:
+            changes.update(_error_type(span))
         if not self._capture_content and _has_content(span):
             return without_content(with_attributes(span, {**present, **changes}))
         return with_attributes(span, {**present, **changes}) if changes else None
 
     def shutdown(self) -> None:
-        """Shut the export path down."""
-        if self._next is not None:
+        """Shut the export path down; spans that start or end from now on are left alone."""
+        self._is_shut_down, was_shut_down = True, self._is_shut_down
+        if self._next is not None and not was_shut_down:
             self._next.shutdown()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Ask the export path to deliver what it holds."""
         return self._next.force_flush(timeout_millis) if self._next is not None else True
+
+
+def _error_type(span: ReadableSpan) -> dict[str, AttributeValue]:
+    """`error.type` from the last exception event, for libraries that only record the event."""
+    for event in reversed(span.events):
+        kind = (event.attributes or {}).get(semconv.EXCEPTION_TYPE)
+        if event.name == semconv.EXCEPTION_EVENT and isinstance(kind, str):
+            return {semconv.ERROR_TYPE: kind}
+    return {}
 
 
 def with_attributes(

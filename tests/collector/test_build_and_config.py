@@ -129,7 +129,8 @@ def test_durable_path_has_no_batch_processor_and_every_exporter_queues_on_disk(n
     config = yaml.safe_load((ROOT / "collector" / name).read_text(encoding="utf-8"))
     pipelines = config["service"]["pipelines"]
     assert pipelines["traces/in"]["processors"][0] == "memory_limiter"
-    used = [p for pipeline in pipelines.values() for p in pipeline.get("processors", ())]
+    spans = [pipeline for id_, pipeline in pipelines.items() if id_.startswith("traces")]
+    used = [p for pipeline in spans for p in pipeline.get("processors", ())]
     assert not [p for p in used if p.startswith("batch")]
     durable = {"otlp_grpc/tempo", "otlp_http/langfuse"} & set(config["exporters"])
     assert durable

@@ -158,3 +158,16 @@ def test_without_the_masking_layer_text_passes_unmasked_and_is_still_repaired(
     assert bench.post(body) == 200
     (langfuse,) = bench.at_langfuse(trace_id, 1).values()
     assert langfuse.attributes == {"note": "a@example.com ab\ufffd\ufffdcde"}
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_a_value_that_json_cannot_write_does_not_switch_masking_off(bench, odd):
+    """NaN and infinity beside a secret: it is masked all the same."""
+    trace_id = bench.new_trace()
+    secret = bodies(1, str(odd))[0]
+    attributes = {semconv.LLM_KEEP: True, "odd": odd, "text": f"sk-proj-{secret}"}
+    span = bench.span(trace_id, attributes)
+    bench.send(span)
+    bench.settle()
+    for received in (bench.at_tempo(trace_id, 1), bench.at_langfuse(trace_id, 1)):
+        assert received[span.span_id.hex()].attributes["text"] == "[masked:api-key]"

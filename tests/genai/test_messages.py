@@ -256,3 +256,10 @@ def test_an_answer_of_several_choices_is_several_messages() -> None:
     assert output_messages("hi") == [{"role": "assistant", "parts": [text("hi")]}]
     two = [{"role": "assistant", "content": item} for item in "ab"]
     assert output_messages(two) == [{"role": "assistant", "parts": [text(item)]} for item in "ab"]
+
+
+@pytest.mark.parametrize("kind", [[], {}, 3, None])
+def test_a_message_whose_type_is_no_text_keeps_its_content(kind: object) -> None:
+    """An odd `type` beside a role costs nothing."""
+    (message,) = input_messages([{"role": "user", "type": kind, "content": "hi"}])
+    assert message["parts"] == [{"type": "text", "content": "hi"}]
