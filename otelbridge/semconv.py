@@ -104,6 +104,19 @@ LANGFUSE_ENVIRONMENT: Final = "langfuse.environment"
 LANGFUSE_RELEASE: Final = "langfuse.release"
 LANGFUSE_VERSION: Final = "langfuse.version"
 LANGFUSE_OBSERVATION_TYPE: Final = "langfuse.observation.type"
+#: Values of langfuse.observation.type that Langfuse takes; only lower case.
+OBSERVATION_TYPES: Final = (
+    "span",
+    "generation",
+    "event",
+    "embedding",
+    "agent",
+    "tool",
+    "chain",
+    "retriever",
+    "guardrail",
+    "evaluator",
+)
 LANGFUSE_OBSERVATION_INPUT: Final = "langfuse.observation.input"
 LANGFUSE_OBSERVATION_OUTPUT: Final = "langfuse.observation.output"
 LANGFUSE_OBSERVATION_LEVEL: Final = "langfuse.observation.level"

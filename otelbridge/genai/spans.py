@@ -9,7 +9,7 @@ is recorded and content is captured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from opentelemetry.trace import SpanKind
 
@@ -29,20 +29,6 @@ from otelbridge.genai._values import (
 from otelbridge.genai.calls import AgentCall, EmbeddingsCall, ModelCall
 from otelbridge.genai.messages import input_messages, system_instructions, tool_definitions
 from otelbridge.genai.steps import EvaluationCall, RetrievalCall, ToolCall
-
-#: Observation types that Langfuse knows; `langfuse.observation.type` is lower case.
-SPAN_KINDS: Final = (
-    "span",
-    "generation",
-    "event",
-    "embedding",
-    "agent",
-    "tool",
-    "chain",
-    "retriever",
-    "guardrail",
-    "evaluator",
-)
 
 
 def chat(
@@ -298,7 +284,7 @@ def span(
     """Any other step of LLM work, as an observation of this type in Langfuse.
 
     Args:
-        kind: One of `SPAN_KINDS`; another word counts as `span`.
+        kind: One of `semconv.OBSERVATION_TYPES`; another word counts as `span`.
     """
     return Call(
         name,
@@ -362,7 +348,7 @@ def _content(keys: str | tuple[str, ...], value: object) -> Any:
 
 def _kind(kind: object) -> str:
     name = text_of(kind)
-    return name if name in SPAN_KINDS else "span"
+    return name if name in semconv.OBSERVATION_TYPES else "span"
 
 
 def _unless_one(count: object) -> int | None:

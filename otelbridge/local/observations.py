@@ -18,21 +18,6 @@ from typing import Any, Final
 from otelbridge import policy, semconv
 from otelbridge.local.records import SpanRecord, attributes_of
 
-#: Values of langfuse.observation.type that Langfuse takes; only lower case.
-TYPES: Final = frozenset(
-    {
-        "span",
-        "generation",
-        "event",
-        "embedding",
-        "agent",
-        "tool",
-        "chain",
-        "retriever",
-        "guardrail",
-        "evaluator",
-    }
-)
 _TYPE_BY_OPERATION: Final = {
     **dict.fromkeys(
         ("chat", "completion", "text_completion", "generate_content", "generate"), "generation"
@@ -119,7 +104,7 @@ def observation(record: SpanRecord, project_id: str) -> dict[str, Any]:
 
 def _type(attributes: Mapping[str, Any]) -> str:
     explicit = attributes.get(semconv.LANGFUSE_OBSERVATION_TYPE)
-    if explicit in TYPES:
+    if explicit in semconv.OBSERVATION_TYPES:
         return str(explicit).upper()
     operation = _text(attributes.get(semconv.GEN_AI_OPERATION_NAME)) or ""
     by_operation = _TYPE_BY_OPERATION.get(operation)
