@@ -100,6 +100,7 @@ class CollectorProcess:
         otlp_http_port: int = 0,
         health_port: int = 0,
         metrics_port: int = 0,
+        prometheus_port: int = 0,
         work_dir: Path | None = None,
         config: Path | None = None,
         environment: Mapping[str, str] | None = None,
@@ -117,6 +118,7 @@ class CollectorProcess:
             otlp_http_port: For OTLP/HTTP.
             health_port: For the health check.
             metrics_port: For the Collector's own metrics.
+            prometheus_port: For the metrics of docs/metrics.md.
             work_dir: Directory of queues and log, kept; default is a temporary one.
             config: Another configuration file.
             environment: Further variables of docs/collector.md; they win over the ones made here.
@@ -130,6 +132,7 @@ class CollectorProcess:
             "http": otlp_http_port,
             "health": health_port,
             "metrics": metrics_port,
+            "prometheus": prometheus_port,
         }
         self._ports = dict(self._asked_ports)
         self._given_work_dir = work_dir
@@ -164,6 +167,11 @@ class CollectorProcess:
     def metrics_url(self) -> str:
         """The Collector's own metrics in Prometheus text format."""
         return f"http://{_HOST}:{self._ports['metrics']}/metrics"
+
+    @property
+    def prometheus_url(self) -> str:
+        """The metrics made of spans and those of the services, in Prometheus text format."""
+        return f"http://{_HOST}:{self._ports['prometheus']}/metrics"
 
     @property
     def pid(self) -> int | None:
@@ -271,6 +279,7 @@ class CollectorProcess:
             "OTELBRIDGE_COLLECTOR_HEALTH_ENDPOINT": f"{_HOST}:{self._ports['health']}",
             "OTELBRIDGE_COLLECTOR_METRICS_HOST": _HOST,
             "OTELBRIDGE_COLLECTOR_METRICS_PORT": str(self._ports["metrics"]),
+            "OTELBRIDGE_COLLECTOR_PROMETHEUS_ENDPOINT": f"{_HOST}:{self._ports['prometheus']}",
             "OTELBRIDGE_COLLECTOR_QUEUE_DIR": str(self._work_dir.resolve() / "queue"),
             **{name: value for name, value in self._targets.items() if value},
             **self._environment,

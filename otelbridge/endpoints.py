@@ -11,7 +11,7 @@ import ipaddress
 from typing import Final
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from otelbridge.policy import mask_query, mask_text
+from otelbridge.masks import mask_query, mask_text
 
 #: Path of OTLP/HTTP traces. Source: OTLP specification 1.x, "OTLP/HTTP Request".
 TRACES_PATH: Final = "/v1/traces"

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 from opentelemetry import trace
 
 from otelbridge import context
-from otelbridge.policy import mask_query, mask_text
+from otelbridge.masks import mask_query, mask_text
 from otelbridge.settings import Settings
 
 #: Attributes that the filter adds to a record; empty text when there is no value.

@@ -1,9 +1,9 @@
-"""What counts as a gen_ai span, as message content, and as a secret: tables and pure functions.
+"""What counts as a gen_ai span and as message content, and who is in the LLM view.
 
 The service (`direct` export), the Collector (`collector/config.yaml` is generated from here) and
-`otelbridge local` all apply these rules, so that there is one definition of each. Patterns are
-written in the common ground of Python's `re` and Go's RE2. Values in, values out: no I/O, no
-OpenTelemetry import. The Luhn check and entropy are no regular expressions and do not belong here.
+`otelbridge local` all apply these rules, so that there is one definition of each; so do their
+neighbours `dialects` (names), `masks` (secrets) and `langfuse_policy`. Patterns are written in the
+common ground of Python's `re` and Go's RE2. Values in, values out: no I/O, no OpenTelemetry import.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from otelbridge import semconv
+from otelbridge import dialects, masks, semconv
 
 #: A span with one of these attributes is a gen_ai span: the operation, a model, or the
 #: distinguishing key of a dialect (OpenInference, OpenLLMetry/Traceloop, Vercel AI SDK).
@@ -26,6 +26,7 @@ GEN_AI_KEYS: Final[tuple[str, ...]] = (
     "llm.request.type",
     "traceloop.span.kind",
     "ai.operationId",
+    semconv.LANGFUSE_OBSERVATION_TYPE,
 )
 _gen_ai_keys = frozenset(GEN_AI_KEYS)
 
@@ -85,6 +86,15 @@ CONTENT_KEY_PATTERNS: Final[tuple[str, ...]] = (
     r"llm\.prompt_template\.(template|variables)",
     r"llm\.(invocation_parameters|function_call)",
     r"llm\.tools(\..*)?",
+    r"llm\.request\.functions(\..*)?",
+    # LiteLLM's raw request: llm.<provider>.<field of the provider's API>. Providers are listed,
+    # because llm.token_count.prompt and llm.cost.input are numbers of OpenInference.
+    r"llm\.(openai|azure|azure_ai|anthropic|bedrock|sagemaker|vertex_ai|gemini|cohere|cohere_chat"
+    r"|mistral|groq|huggingface|together_ai|ollama|ollama_chat|replicate|deepseek|xai|openrouter"
+    r"|perplexity|fireworks_ai|databricks|watsonx|custom_openai|hosted_vllm|vllm|litellm_proxy"
+    r"|nvidia_nim|cerebras|sambanova|deepinfra|text-completion-openai|None)\.(messages|prompt|input"
+    r"|inputs|system|tools|functions|contents|documents|query|choices|content|candidates|output"
+    r"|message|response|stringified_raw_(request|response))",
     r"(retrieval|reranker)\.(documents|input_documents|output_documents|query)(\..*)?",
     r"embedding\.(text|embeddings)(\..*)?",
     r"(document|message)\.content(s)?(\..*)?",
@@ -98,7 +108,8 @@ CONTENT_KEY_PATTERNS: Final[tuple[str, ...]] = (
     r"gcp\.vertex\.agent\.(llm_request|llm_response|tool_call_args|tool_response|data)",
     r"lk\.(chat_ctx|input_text|user_transcript|response\.text|function_tool\.(arguments|output))",
     r"(all_messages_events|pydantic_ai\.all_messages|final_result|request_data|response_data)",
-    r"(prompt|completion|input|output|messages|events)",
+    r"(prompt|completion|input|output|inputs|embeddings|messages|events)",
+    r"model_request_parameters",
 )
 CONTENT_KEY_PATTERN: Final = "^(" + "|".join(CONTENT_KEY_PATTERNS) + ")$"
 _content_key = re.compile(CONTENT_KEY_PATTERN)
@@ -110,49 +121,10 @@ CONTENT_EVENT_PATTERN: Final = (
 )
 _content_event = re.compile(CONTENT_EVENT_PATTERN)
 
-#: Attributes that mislead Langfuse (they replace the real input or change the observation type),
-#: and otelbridge's own marks: removed on the Langfuse branch.
-MISLEADING_KEY_PATTERN: Final = (
-    r"^(otelbridge\.llm\.(keep|parent)|gen_ai\.prompt\.(name|version|variables?(\..*)?)"
-    r"|model|prompt|events)$"
-)
-_misleading_key = re.compile(MISLEADING_KEY_PATTERN)
 _span_id = re.compile(r"^[0-9a-fA-F]{16}$")
 
-#: Secrets that a regular expression can decide, each with what replaces it (`$1` is the first
-#: group). The order matters: longer forms first.
-MASK_PATTERNS: Final[tuple[tuple[str, str], ...]] = (
-    (
-        r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?",
-        "[masked:private-key]",
-    ),
-    (r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*", "[masked:jwt]"),
-    (
-        r"\b(sk-ant-|sk-proj-|sk-lf-|sk-or-|sk-|gsk_|hf_|xai-|pplx-|AIza|AKIA|ASIA|ghp_|gho_|ghs_"
-        r"|github_pat_|glpat-|xox[abprs]-|rk_live_|sk_live_)[A-Za-z0-9_\-]{12,}",
-        "[masked:api-key]",
-    ),
-    (r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_\-.=]{12,}", "[masked:credential]"),
-    (r"(://[^/\s:@]*):[^/\s@]+@", "$1:[masked:password]@"),
-    (
-        r"(?i)([?&](?:api[_-]?key|key|access[_-]?token|refresh[_-]?token|id[_-]?token|token|auth"
-        r"|authorization|secret|client[_-]?secret|password|passwd|pwd|sig|signature|code|session"
-        r"|credential|x-amz-[a-z-]+|x-goog-[a-z-]+)=)[^&#\s\"']+",
-        "$1[masked]",
-    ),
-    (r"\b[A-Za-z0-9._%+\-]+@[A-Za-z0-9.\-]+\.[A-Za-z]{2,}\b", "[masked:email]"),
-)
-_masks = tuple(
-    (re.compile(pattern), replacement.replace("$1", r"\1"))
-    for pattern, replacement in MASK_PATTERNS
-)
-
-#: A query parameter of this name loses its value wherever a URL or a query string is recorded.
-SECRET_PARAMETER: Final = re.compile(
-    r"(?i)((?:^|[?&;])(?:[a-z0-9._\-]*(?:key|token|auth|secret|passw|pwd|sig|credential)[a-z0-9._\-]*"
-    r"|code|session(?:_?id)?|sid|jwt|otp|pin)=)[^&;#\s]+"
-)
-
+#: The longest attribute value in bytes that Tempo keeps (`max_attribute_bytes`, default 2,048).
+TEMPO_VALUE_BYTES: Final = 2048
 
 def is_gen_ai(attributes: Mapping[str, Any]) -> bool:
     """Whether a span with these attributes is a gen_ai span: the one predicate of the project."""
@@ -178,18 +150,6 @@ def is_content_key(key: str) -> bool:
 def is_content_event(name: str) -> bool:
     """Whether a span event of this name carries message text."""
     return _content_event.match(name) is not None
-
-
-def mask_text(text: str) -> str:
-    """The text with every secret that a regular expression can decide replaced by a marker."""
-    for pattern, replacement in _masks:
-        text = pattern.sub(replacement, text)
-    return text
-
-
-def mask_query(text: str) -> str:
-    """A URL or a query string whose secret-named parameters have lost their values."""
-    return SECRET_PARAMETER.sub(r"\1[masked]", text)
 
 
 def in_llm_view(attributes: Mapping[str, Any]) -> bool:
@@ -218,6 +178,14 @@ def view_parent(attributes: Mapping[str, Any], true_parent: str) -> str:
     return mark.lower() if _span_id.match(mark) else true_parent
 
 
+def entry_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Span attributes as the Collector's entry pipeline passes them to every branch.
+
+    Current gen_ai names are added for every dialect, and text values are masked.
+    """
+    return masks.mask_attributes(dialects.normalise(attributes, GEN_AI_KEYS))
+
+
 def tempo_attributes(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Span, event or link attributes as the Tempo branch sends them.
 
@@ -228,6 +196,29 @@ def tempo_attributes(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], boo
     return kept, len(kept) != len(attributes)
 
 
-def langfuse_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Span attributes as the Langfuse branch sends them: no marks and nothing that misleads it."""
-    return {key: value for key, value in attributes.items() if not _misleading_key.match(key)}
+def bounded_attributes(
+    attributes: Mapping[str, Any], limit_bytes: int = TEMPO_VALUE_BYTES
+) -> dict[str, Any]:
+    """Attributes whose text values are no longer than Tempo keeps.
+
+    JSON (text between brackets) is replaced whole by a marker, other text is cut between
+    characters.
+    """
+    return {
+        key: _bounded(value, limit_bytes) if isinstance(value, str) else value
+        for key, value in attributes.items()
+    }
+
+
+def _bounded(text: str, limit_bytes: int) -> str:
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= limit_bytes:
+        return text
+    if text[0] + text[-1] in ("{}", "[]"):
+        return oversize_marker(limit_bytes)
+    return encoded[:limit_bytes].decode("utf-8", "ignore").rstrip("\ufffd")
+
+
+def oversize_marker(limit_bytes: int | str) -> str:
+    """What stands in Tempo in place of a JSON value over the limit."""
+    return f"[removed: JSON of more than {limit_bytes} bytes]"

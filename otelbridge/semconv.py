@@ -68,6 +68,7 @@ GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: Final = (
     "gen_ai.usage.cache_creation.input_tokens"  # core 1.40-1.41; the one that Langfuse reads
 )
 GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+GEN_AI_USAGE_TOTAL_TOKENS: Final = "gen_ai.usage.total_tokens"  # no semconv name; Langfuse reads it
 GEN_AI_USAGE_COST: Final = "gen_ai.usage.cost"  # USD, double; no semconv name, read by Langfuse
 
 # -- gen_ai content [SCG]: JSON text, one attribute each ------------------------------------------
@@ -88,6 +89,7 @@ GEN_AI_TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
 GEN_AI_AGENT_NAME: Final = "gen_ai.agent.name"
 GEN_AI_AGENT_ID: Final = "gen_ai.agent.id"
 GEN_AI_AGENT_DESCRIPTION: Final = "gen_ai.agent.description"
+GEN_AI_WORKFLOW_NAME: Final = "gen_ai.workflow.name"
 GEN_AI_EVALUATION_NAME: Final = "gen_ai.evaluation.name"
 GEN_AI_EVALUATION_SCORE_VALUE: Final = "gen_ai.evaluation.score.value"  # double
 GEN_AI_EVALUATION_SCORE_LABEL: Final = "gen_ai.evaluation.score.label"
@@ -95,6 +97,11 @@ GEN_AI_EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"  # conten
 GEN_AI_EVALUATION_RESULT_EVENT: Final = "gen_ai.evaluation.result"
 GEN_AI_PROMPT_NAME: Final = "gen_ai.prompt.name"  # shadows the input in Langfuse: Tempo only
 GEN_AI_PROMPT_VERSION: Final = "gen_ai.prompt.version"  # likewise
+
+# -- provider extras [SCG] ------------------------------------------------------------------------
+OPENAI_REQUEST_SERVICE_TIER: Final = "openai.request.service_tier"
+OPENAI_RESPONSE_SERVICE_TIER: Final = "openai.response.service_tier"
+OPENAI_RESPONSE_SYSTEM_FINGERPRINT: Final = "openai.response.system_fingerprint"
 
 # -- Langfuse [lf] --------------------------------------------------------------------------------
 LANGFUSE_TRACE_NAME: Final = "langfuse.trace.name"
@@ -135,7 +142,10 @@ LANGFUSE_OBSERVATION_PROMPT_VERSION: Final = "langfuse.observation.prompt.versio
 # -- otelbridge [ob] ------------------------------------------------------------------------------
 LLM_KEEP: Final = "otelbridge.llm.keep"  # true: in the LLM view; false: never; absent: by predicate
 LLM_PARENT: Final = "otelbridge.llm.parent"  # 16 hex digits of the parent in the view, or ""
+LANGFUSE_URL: Final = "otelbridge.langfuse.url"  # on gen_ai spans in Tempo: their Langfuse page
+GRAFANA_URL: Final = "langfuse.trace.metadata.grafana_url"  # in Langfuse: the trace in Grafana
 CONTENT_REMOVED: Final = "otelbridge.content.removed"  # true on a span that lost its message text
+OVERSIZE: Final = "otelbridge.oversize"  # within the Collector: a value may be too long for Tempo
 BRANCH: Final = "otelbridge.branch"  # resource: "tempo" once the Tempo rule has been applied
 CACHED: Final = "otelbridge.cached"  # true: answered from a cache, no model call
 COST_SOURCE: Final = "otelbridge.cost.source"  # "caller", or the price list and its version

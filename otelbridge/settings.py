@@ -17,7 +17,7 @@ from typing import Any
 from otelbridge import _rules as rules
 from otelbridge import _version, endpoints
 from otelbridge._environment import Reader
-from otelbridge.policy import mask_text
+from otelbridge.masks import mask_text
 from otelbridge.semconv import SERVICE_NAME
 
 #: Service name of the OpenTelemetry specification when none is set.

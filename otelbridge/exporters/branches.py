@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext
 
-from otelbridge import policy, semconv
+from otelbridge import langfuse_policy, policy, semconv
 from otelbridge.processors.pipeline import with_attributes, without_content
 
 Rule = Callable[[Sequence[ReadableSpan]], Iterable[ReadableSpan]]
@@ -80,7 +80,9 @@ def _langfuse_spans(spans: Sequence[ReadableSpan]) -> Iterable[ReadableSpan]:
         true_parent = trace.format_span_id(span.parent.span_id) if span.parent else ""
         parent = policy.view_parent(attributes, true_parent)
         yield with_attributes(
-            span, policy.langfuse_attributes(attributes), parent=_parent_context(span, parent)
+            span,
+            langfuse_policy.langfuse_attributes(attributes),
+            parent=_parent_context(span, parent),
         )
 
 

@@ -17,7 +17,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otelbridge import policy, semconv
+from otelbridge import langfuse_policy, policy, semconv
 
 #: Value of the resource attribute `otelbridge.branch` once the Tempo rule has been applied.
 TEMPO_BRANCH: Final = "tempo"
@@ -163,7 +163,7 @@ def _langfuse_rule(record: SpanRecord) -> SpanRecord | None:
     viewed.CopyFrom(record.span)
     parent = policy.view_parent(attributes, record.span.parent_span_id.hex())
     viewed.parent_span_id = _span_id(parent, record.span.parent_span_id)
-    wanted = policy.langfuse_attributes(attributes)
+    wanted = langfuse_policy.langfuse_attributes(attributes)
     _keep(viewed, wanted.__contains__)
     return _replaced(record, viewed)
 

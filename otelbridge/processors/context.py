@@ -13,7 +13,7 @@ from typing import Any, Final
 from opentelemetry.context import Context
 from opentelemetry.util.types import AttributeValue
 
-from otelbridge import policy, semconv
+from otelbridge import masks, semconv
 from otelbridge.context import context_attributes, request_id
 
 _URL_KEYS: Final = (
@@ -68,7 +68,7 @@ def clean_urls(present: Mapping[str, Any]) -> dict[str, AttributeValue]:
     for key in _URL_KEYS:
         value = present.get(key)
         if isinstance(value, str) and "=" in value:
-            clean = policy.mask_query(value)
+            clean = masks.mask_query(value)
             if clean != value:
                 changed[key] = clean
     return changed

@@ -24,6 +24,7 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -314,7 +315,14 @@ def collector_binary() -> Path:
     return binary
 
 
-def _start_bench(stack: ExitStack, binary: Path, *, keys: bool = True, **arguments: Any) -> Bench:
+def _start_bench(
+    stack: ExitStack,
+    binary: Path,
+    *,
+    keys: bool = True,
+    environment: Mapping[str, str] | None = None,
+    **arguments: Any,
+) -> Bench:
     tempo, langfuse = TempoStandIn(), LangfuseStandIn()
     stack.callback(tempo.close)
     stack.callback(langfuse.close)
@@ -327,6 +335,7 @@ def _start_bench(stack: ExitStack, binary: Path, *, keys: bool = True, **argumen
         environment={
             "OTELBRIDGE_COLLECTOR_FLUSH_TIMEOUT": "20ms",
             "OTELBRIDGE_COLLECTOR_RETRY_MAX_INTERVAL": "1s",
+            **(environment or {}),
         },
         **arguments,
     )
@@ -343,6 +352,32 @@ def bench(collector_binary: Path) -> Iterator[Bench]:
 
 @pytest.fixture
 def make_bench(collector_binary: Path) -> Iterator[Callable[..., Bench]]:
-    """`make_bench(keys=True, **arguments of CollectorProcess)`: a bench of a test's own."""
+    """`make_bench(keys=True, environment={}, **arguments of CollectorProcess)`: one of its own."""
     with ExitStack() as stack:
         yield functools.partial(_start_bench, stack, collector_binary)
+
+
+@pytest.fixture
+def render_layers(tmp_path: Path) -> Callable[..., Path]:
+    """`render_layers("base", "tempo", ...)`: one configuration file merged from these layers."""
+
+    def merged(*names: str) -> Path:
+        root = Path(__file__).resolve().parents[2] / "collector"
+        result: dict[str, Any] = {}
+        for name in names:
+            text = (root / "layers" / f"{name}.yaml").read_text(encoding="utf-8")
+            result = _merge(result, yaml.safe_load(text))
+        path = tmp_path / "merged.yaml"
+        path.write_text(yaml.safe_dump(result, allow_unicode=True), encoding="utf-8")
+        return path
+
+    return merged
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        known = merged.get(key)
+        both_maps = isinstance(known, dict) and isinstance(value, dict)
+        merged[key] = _merge(known, value) if both_maps else value
+    return merged

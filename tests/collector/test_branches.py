@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
+import urllib.parse
 
 import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
-from otelbridge import policy, semconv
+from otelbridge import langfuse_policy, policy, semconv
 
 pytestmark = pytest.mark.collector
 
@@ -41,6 +43,9 @@ CONTENT_KEYS = (
     "llm.prompt_template.variables",
     "llm.invocation_parameters",
     "llm.tools.0.tool.json_schema",
+    "llm.openai.messages",
+    "llm.request.functions.0.parameters",
+    "model_request_parameters",
     "retrieval.documents.0.document.content",
     "embedding.text",
     "document.content",
@@ -71,7 +76,9 @@ KEPT_KEYS = (
     "langfuse.observation.type",
     "langfuse.trace.name",
     "ai.operationId",
-    "inputs",
+    "llm.token_count.prompt",
+    "llm.cost.input",
+    "inputs.count",
     "my.prompt",
     "user.id",
 )
@@ -137,16 +144,20 @@ def test_llm_view_of_every_combination_of_marks_equals_the_policy(bench):
         sent[span.span_id.hex()] = attributes
     bench.send(*spans)
 
+    entered = {span_id: policy.entry_attributes(a) for span_id, a in sent.items()}
     expected = {
-        span_id: (policy.view_parent(a, true_parent).lower(), policy.langfuse_attributes(a))
-        for span_id, a in sent.items()
+        span_id: (
+            policy.view_parent(a, true_parent).lower(),
+            langfuse_policy.langfuse_attributes(a),
+        )
+        for span_id, a in entered.items()
         if policy.in_llm_view(a)
     }
     received = bench.at_langfuse(trace_id, len(expected))
     assert {i: (span.parent, span.attributes) for i, span in received.items()} == expected
     at_tempo = bench.at_tempo(trace_id, len(sent))
     assert {span.parent for span in at_tempo.values()} == {true_parent}
-    assert {i: span.attributes for i, span in at_tempo.items()} == sent  # the marks stay
+    assert {i: span.attributes for i, span in at_tempo.items()} == entered  # the marks stay
 
 
 def test_root_of_the_view_leaves_with_an_empty_parent_on_the_wire(bench):
@@ -183,13 +194,14 @@ def test_content_keys_leave_for_langfuse_only(bench, key):
     value = f"{CANARY} in {key}"
     attributes = {semconv.LLM_KEEP: True, "kept": 1, key: value}
     bench.send(bench.span(trace_id, attributes))
+    attributes = policy.entry_attributes(attributes)
     (tempo,) = bench.at_tempo(trace_id, 1).values()
     kept, removed = policy.tempo_attributes(attributes)
     assert tempo.attributes == kept | ({semconv.CONTENT_REMOVED: True} if removed else {})
     assert removed == (key in CONTENT_KEYS)
     bench.wait(lambda: bench.langfuse.store.of(trace_id), "the span at Langfuse")
     (langfuse,) = bench.langfuse.store.of(trace_id).values()
-    assert langfuse.attributes == policy.langfuse_attributes(attributes)
+    assert langfuse.attributes == langfuse_policy.langfuse_attributes(attributes)
     if removed:
         assert not any(value.encode() in body for body in bench.tempo.store.bodies)
 
@@ -234,12 +246,12 @@ def test_content_in_events_is_removed_for_tempo_and_kept_for_langfuse(bench):
     [
         ({"gen_ai.system": "openai"}, ("openai", "openai")),
         ({"gen_ai.provider.name": "anthropic"}, ("anthropic", "anthropic")),
-        ({"gen_ai.system": "az.ai", "gen_ai.provider.name": "azure"}, ("az.ai", "azure")),
+        ({"gen_ai.system": "az.ai", "gen_ai.provider.name": "azure"}, ("azure", "azure")),
         ({}, (None, None)),
     ],
 )
 def test_provider_stands_under_both_names_at_tempo(bench, given, expected):
-    """A gen_ai span with one name of the provider gets the other; two given names stay."""
+    """A gen_ai span has both names of the provider with equal value; the current name decides."""
     trace_id = bench.new_trace()
     bench.send(bench.span(trace_id, LLM | given), bench.span(trace_id, given, name="plain"))
     by_name = {r.span.name: r.attributes for r in bench.at_tempo(trace_id, 2).values()}
@@ -324,3 +336,188 @@ def test_bad_request_is_refused_and_service_goes_on(bench, body, headers, status
     trace_id = bench.new_trace()
     bench.send(bench.span(trace_id, LLM))
     assert len(bench.at_tempo(trace_id, 1)) == 1
+
+
+# -- users, links, types, long values --------------------------------------------------------------
+def test_each_user_of_a_batch_is_a_resource_of_its_own_at_tempo(bench):
+    """`resource.langfuse.user.id` and `.session.id` hold for exactly that user's spans."""
+    trace_id = bench.new_trace()
+    users = ["user-1", "user-2", "mail@example.com", None]
+    spans, sent = [], {}
+    for number in range(40):
+        user, session = users[number % 4], f"session-{number % 3}" if number % 5 else None
+        attributes = {"number": number}
+        attributes |= {semconv.USER_ID: user} if user else {}
+        attributes |= {semconv.SESSION_ID: session} if session else {}
+        spans.append(bench.span(trace_id, attributes | (LLM if number % 2 else {})))
+        sent[spans[-1].span_id.hex()] = (user, session)
+    bench.send(*spans, resource={"service.name": "many-users"})
+    received = bench.at_tempo(trace_id, 40)
+    keys = (semconv.LANGFUSE_USER_ID, semconv.LANGFUSE_SESSION_ID)
+    assert {i: tuple(r.resource.get(key) for key in keys) for i, r in received.items()} == sent
+    assert {r.resource["service.name"] for r in received.values()} == {"many-users"}
+    assert {i: r.attributes.get(semconv.USER_ID) for i, r in received.items()} == {
+        i: user for i, (user, _) in sent.items()
+    }
+
+
+def test_stores_link_to_each_other_when_their_addresses_are_configured(make_bench):
+    """gen_ai spans in Tempo carry their Langfuse page, observations their span in Grafana."""
+    bench = make_bench(
+        environment={
+            "LANGFUSE_PROJECT_ID": "project-7",
+            "LANGFUSE_PUBLIC_URL": "https://langfuse.example",
+            "OTELBRIDGE_GRAFANA_URL": "https://grafana.example",
+        }
+    )
+    trace_id = bench.new_trace()
+    spans = {
+        "llm": bench.span(trace_id, LLM, name="llm"),
+        "dropped": bench.span(trace_id, LLM | {semconv.LLM_KEEP: False}, name="dropped"),
+        "plain": bench.span(trace_id, {semconv.LLM_KEEP: True}, name="plain"),
+    }
+    bench.send(*spans.values())
+    links = {
+        r.span.name: r.attributes.get(semconv.LANGFUSE_URL)
+        for r in bench.at_tempo(trace_id, 3).values()
+    }
+    own_id = spans["llm"].span_id.hex()
+    assert links == {
+        "llm": "https://langfuse.example/project/project-7/traces/"
+        f"{trace_id.hex()}?observation={own_id}",
+        "dropped": None,
+        "plain": None,
+    }
+    back = {r.span.name: r.attributes for r in bench.at_langfuse(trace_id, 2).values()}
+    assert back.keys() == {"llm", "plain"}
+    url = urllib.parse.urlsplit(back["llm"][semconv.GRAFANA_URL])
+    assert (url.scheme, url.netloc, url.path) == ("https", "grafana.example", "/explore")
+    query = urllib.parse.parse_qs(url.query)
+    assert (query["schemaVersion"], query["orgId"]) == (["1"], ["1"])
+    (pane,) = json.loads(query["panes"][0]).values()
+    assert pane["datasource"] == pane["queries"][0]["datasource"]["uid"] == "otelbridge-tempo"
+    assert pane["queries"][0]["query"] == trace_id.hex()
+    assert pane["panelsState"] == {"trace": {"spanId": own_id}}
+    start_ms = spans["llm"].start_time_unix_nano // 1_000_000
+    assert pane["range"] == {"from": str(start_ms - 900_000), "to": str(start_ms + 3_600_000)}
+
+
+def test_no_link_is_made_up_when_no_address_is_configured(bench):
+    """Without a project and a Grafana address neither store gets a link."""
+    trace_id = bench.new_trace()
+    bench.send(bench.span(trace_id, LLM))
+    (tempo,) = bench.at_tempo(trace_id, 1).values()
+    (langfuse,) = bench.at_langfuse(trace_id, 1).values()
+    assert semconv.LANGFUSE_URL not in tempo.attributes
+    assert semconv.GRAFANA_URL not in langfuse.attributes
+
+
+LONG = policy.TEMPO_VALUE_BYTES
+LONG_VALUES = {
+    "at the limit": "a" * LONG,
+    "one over": "a" * (LONG + 1),
+    "euro signs": "€" * LONG,
+    "euro signs, other offset": "a" + "€" * LONG,
+    "json at the limit": "{" + "1" * (LONG - 2) + "}",
+    "json over": '{"a": "' + "b" * LONG + '"}',
+    "list over": "[" + "{}," * LONG + "{}]",
+    "bracket, no json": "[info] " + "c" * LONG,
+    "cut at a bracket": "{" + "}" * LONG + "x",
+    "short json": '{"a": [1]}',
+}
+
+
+def test_values_over_tempos_limit_are_cut_between_characters_and_json_goes_whole(bench):
+    """As policy.bounded_attributes: valid UTF-8, at most the limit, and never half a JSON text."""
+    trace_id = bench.new_trace()
+    exception = {"exception.type": "E", "exception.stacktrace": "é" * LONG}
+    resource = {"service.name": "made-up", "long": "€" * LONG}
+    attributes = LLM | LONG_VALUES
+    events = [("exception", exception)]
+    bench.send(bench.span(trace_id, attributes, events=events), resource=resource)
+    (tempo,) = bench.at_tempo(trace_id, 1).values()
+    expected = policy.bounded_attributes(attributes)
+    assert tempo.attributes == expected
+    assert expected["json over"] == expected["list over"] == policy.oversize_marker(LONG)
+    assert expected["json at the limit"] == LONG_VALUES["json at the limit"]
+    assert all(len(str(value).encode()) <= LONG for value in tempo.attributes.values())
+    (event,) = tempo.span.events
+    stack = {item.key: item.value.string_value for item in event.attributes}
+    assert stack == policy.bounded_attributes(exception)
+    assert len(tempo.resource["long"].encode()) <= LONG
+    (langfuse,) = bench.at_langfuse(trace_id, 1).values()
+    assert langfuse.attributes == langfuse_policy.langfuse_attributes(
+        attributes, _start_ns(langfuse)
+    )
+
+
+def _start_ns(received):
+    return received.span.start_time_unix_nano
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"langfuse.observation.prompt.version": "3", "langfuse.observation.prompt.name": "p"},
+        {"langfuse.observation.prompt.version": "three"},
+        {"langfuse.observation.prompt.version": 3.0},
+        {"langfuse.observation.completion_start_time": 1_700_000_000_000},
+        {"langfuse.observation.completion_start_time": "2026-01-01T00:00:00Z"},
+        {"gen_ai.response.time_to_first_chunk": 0.4567},
+        {"gen_ai.response.time_to_first_chunk": 0.0000004},
+        {"langfuse.observation.level": "warn"},
+        {"langfuse.observation.level": "Error"},
+        {"langfuse.observation.level": "loud"},
+        *({"gen_ai.operation.name": name} for name, _ in langfuse_policy.OBSERVATION_TYPES),
+        {"gen_ai.operation.name": "retrieval", "langfuse.observation.type": "tool"},
+        {"gen_ai.operation.name": "retrieval", "gen_ai.request.model": "m"},
+        {"gen_ai.usage.cache_write.input_tokens": 5},
+        {"gen_ai.input.messages": "[]", **dict.fromkeys(langfuse_policy.SHADOWING_KEYS, "x")},
+        dict.fromkeys(langfuse_policy.SHADOWING_KEYS, "x"),
+        {"otelbridge.llm.keep": True, **dict.fromkeys(langfuse_policy.SHADOWING_KEYS, "x")},
+    ],
+    ids=str,
+)
+def test_langfuse_gets_types_it_accepts_and_the_real_content(bench, attributes):
+    """Types, first-token time, observation type and shadowing attributes: as the policy says."""
+    trace_id = bench.new_trace()
+    attributes = LLM | attributes
+    bench.send(bench.span(trace_id, attributes))
+    (langfuse,) = bench.at_langfuse(trace_id, 1).values()
+    entered = policy.entry_attributes(attributes)
+    assert langfuse.attributes == langfuse_policy.langfuse_attributes(entered, _start_ns(langfuse))
+
+
+def test_policy_puts_langfuse_types_right():
+    """The expectations of the case above, spelled out where they matter."""
+    start_ns = 1_760_000_000_123_456_789
+
+    def sent(**attributes):
+        names = {name.replace("__", "."): value for name, value in attributes.items()}
+        return langfuse_policy.langfuse_attributes(names, start_ns)
+
+    assert sent(langfuse__observation__prompt__version="3") == {
+        semconv.LANGFUSE_OBSERVATION_PROMPT_VERSION: 3
+    }
+    assert sent(langfuse__observation__prompt__version="three") == {}
+    first = sent(gen_ai__response__time_to_first_chunk=0.5)
+    assert first[semconv.LANGFUSE_OBSERVATION_COMPLETION_START_TIME] == ("2025-10-09T08:53:20.623Z")
+    assert sent(gen_ai__operation__name="retrieval")["langfuse.observation.type"] == "retriever"
+    shadowing = {"model": "m", "otelbridge.llm.keep": True}
+    assert langfuse_policy.langfuse_attributes(shadowing) == {
+        "langfuse.observation.metadata.model": "m"
+    }
+    assert langfuse_policy.langfuse_attributes({"model": "m"}) == {"model": "m"}
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_spans_of_the_langfuse_sdk_are_dropped_only_when_told_to(make_bench, drop):
+    """Kept by default; with the variable they are left to the SDK's own export, Tempo has them."""
+    variable = {"OTELBRIDGE_COLLECTOR_LANGFUSE_DROP_SDK": "true"} if drop else {}
+    bench = make_bench(environment=variable)
+    trace_id = bench.new_trace()
+    request = bench.request([bench.span(trace_id, LLM)])
+    request.resource_spans[0].scope_spans[0].scope.name = "langfuse-sdk"
+    assert bench.post(request.SerializeToString()) == 200
+    assert len(bench.at_tempo(trace_id, 1)) == 1
+    assert len(bench.at_langfuse(trace_id, 0 if drop else 1)) == (0 if drop else 1)

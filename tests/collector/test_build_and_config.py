@@ -19,6 +19,7 @@ from otelbridge.errors import DependencyError, OtelbridgeError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ("config.yaml", "config.no-langfuse.yaml")
+LAYERS = ROOT / "collector" / "layers"
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +59,68 @@ def test_committed_files_are_what_the_generator_makes(render):
     assert stale == [], "run `python collector/render.py`"
 
 
+def test_every_variable_of_a_file_is_declared_with_its_default(render):
+    """Each `${env:...}` in a layer, overlay or single file is a row of the table, as declared."""
+    declared = {variable.name: variable.reference for variable in render.VARIABLES}
+    assert len(declared) == len(render.VARIABLES), "a variable is declared twice"
+    files = [*(ROOT / "collector" / name for name in CONFIGS)]
+    files += [*LAYERS.glob("*.yaml"), *(ROOT / "collector" / "overlays").glob("*.yaml")]
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        for name, _ in re.findall(r"\$\{env:([A-Z0-9_]+)(:-)?", text):
+            if name in declared:
+                rest = text.split(f"${{env:{name}")[1:]
+                tail = declared[name].removeprefix(f"${{env:{name}")
+                assert all(part.startswith(tail) for part in rest), (path.name, name)
+            else:
+                assert any(f"${{env:{name}:-" in ref for ref in declared.values()), name
+
+
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_variable_of_a_configuration_is_declared_with_its_default(render, name):
-    """Each `${env:...}` in a file is a row of the table, and the header names it."""
+def test_header_of_a_single_file_names_the_variables_that_it_reads(render, name):
+    """The list in the header is that of the file's body."""
     text = (ROOT / "collector" / name).read_text(encoding="utf-8")
-    used = set(re.findall(r"\$\{env:([A-Z0-9_]+):-", text))
-    assert used <= {variable.name for variable in render.VARIABLES} | {"LANGFUSE_BASE_URL"}
-    assert text.count("${env:") == len(re.findall(r"\$\{env:[A-Z0-9_]+:-", text))
-    for variable in used - {"LANGFUSE_BASE_URL"}:
-        assert f"#   {variable}\n" in text
-    assert ("LANGFUSE" in " ".join(used)) == (name == "config.yaml")
+    header, body = text.split("\n\n", 1)
+    read = {v.name for v in render.VARIABLES if f"${{env:{v.name}:" in body}
+    assert set(re.findall(r"^#   ([A-Z0-9_]{4,})$", header, re.MULTILINE)) == read
+    assert ("LANGFUSE_SECRET_KEY" in read) == (name == "config.yaml")
+
+
+@pytest.mark.parametrize("layer", sorted(path.name for path in LAYERS.glob("*.yaml")))
+def test_header_of_a_layer_says_what_it_adds_and_what_it_restates(layer):
+    """Every layer opens with what it adds and which lists it had to repeat."""
+    header = (LAYERS / layer).read_text(encoding="utf-8").split("\n\n", 1)[0]
+    assert "# Adds: " in header
+    assert "# Lists that it restates" in header
+
+
+@pytest.mark.collector
+@pytest.mark.parametrize("name", CONFIGS)
+def test_layers_one_by_one_make_the_same_configuration_as_the_single_file(
+    render, collector_binary, name
+):
+    """`print-config` of all layer files equals `print-config` of the rendered file."""
+
+    def printed(*files):
+        options = [part for file in files for part in ("--config", str(file))]
+        result = subprocess.run(
+            [collector_binary, "print-config", *options],
+            env={},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return yaml.safe_load(result.stdout)
+
+    layers = render.layer_names(langfuse=name == "config.yaml")
+    single = printed(ROOT / "collector" / name)
+    assert printed(*(LAYERS / f"{layer}.yaml" for layer in layers)) == single
+    pipelines = single["service"]["pipelines"]
+    assert pipelines["traces/in"]["processors"][0] == "memory_limiter"
+    assert set(single["extensions"]) == set(single["service"]["extensions"])
+    used = {p for pipeline in pipelines.values() for p in pipeline.get("processors", ())}
+    assert used == set(single["processors"])  # nothing fell out when a list was replaced
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -76,9 +129,12 @@ def test_durable_path_has_no_batch_processor_and_every_exporter_queues_on_disk(n
     config = yaml.safe_load((ROOT / "collector" / name).read_text(encoding="utf-8"))
     pipelines = config["service"]["pipelines"]
     assert pipelines["traces/in"]["processors"][0] == "memory_limiter"
-    used = [p for pipeline in pipelines.values() for p in pipeline["processors"]]
+    spans = [pipeline for id_, pipeline in pipelines.items() if id_.startswith("traces")]
+    used = [p for pipeline in spans for p in pipeline.get("processors", ())]
     assert not [p for p in used if p.startswith("batch")]
-    for exporter in config["exporters"].values():
+    durable = {"otlp_grpc/tempo", "otlp_http/langfuse"} & set(config["exporters"])
+    assert durable
+    for exporter in (config["exporters"][id_] for id_ in durable):
         assert exporter["sending_queue"]["storage"] == "file_storage/queue"
         assert exporter["sending_queue"]["sizer"] == "items"
 
