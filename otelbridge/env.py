@@ -356,7 +356,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
          "Format of the root logger with trace_id, span_id, service and request id; `off` leaves "
          "logging alone."),
     _own("OTELBRIDGE_TEMPO_URL", "tempo_url", text, "http://localhost:3200",
-         "http:// or https:// URL", "Tempo API that `otelbridge trace` asks."),
+         "http:// or https:// URL",
+         "Tempo API that `otelbridge query` and `otelbridge trace` ask."),
     _own("OTELBRIDGE_COLLECTOR_BINARY", "collector_binary", text, None,
          "path of an executable file", "Collector that `otelbridge demo` starts, instead of the "
          "one that `make collector` builds."),

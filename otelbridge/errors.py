@@ -4,6 +4,8 @@
     ├── ConfigError        a variable or argument that cannot be used
     ├── DependencyError    an optional package or tool that is missing
     ├── IngestError        telemetry that a receiver refuses
+    ├── QueryError         a query that cannot be answered as it is written
+    │   └── TraceQLError   its three kinds are in local/traceql/errors.py
     └── StoreError         the local store cannot be opened, read or written
 
 Start-up and command errors raise these; errors on the path of a span never reach the host
@@ -44,6 +46,10 @@ class IngestError(OtelbridgeError):
     def __init__(self, message: str, *, status: int = 400) -> None:
         self.status = status
         super().__init__(message)
+
+
+class QueryError(OtelbridgeError):
+    """A query that cannot be answered as it is written."""
 
 
 class StoreError(OtelbridgeError):

@@ -21,6 +21,7 @@ from otelbridge.errors import OtelbridgeError
 COMMANDS: Final[dict[str, str]] = {
     "demo": "run services, a Collector and local stores, and show one request in both views",
     "local": "receive OTLP on this machine, answer as Tempo, preview what Langfuse gets",
+    "query": "search traces, or plot a metrics query, with TraceQL",
     "trace": "print the tree of one trace",
     "config": "show every variable with value and origin",
     "version": "show versions of otelbridge and the OpenTelemetry packages",

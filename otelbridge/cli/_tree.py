@@ -7,11 +7,23 @@ control characters are replaced before anything reaches a terminal.
 from __future__ import annotations
 
 import json
-import unicodedata
 import zlib
 from collections.abc import Sequence
 from typing import Any, Final
 
+from otelbridge.cli._cells import (
+    BOLD,
+    DIM,
+    RED,
+    RESET,
+    cell_width,
+    clean,
+    cut,
+    duration_text,
+    pad,
+    paint,
+    plural,
+)
 from otelbridge.local.nodes import counts_twice
 from otelbridge.local.tree import Node, Placed, arrange
 
@@ -21,10 +33,6 @@ _SERVICE_CELLS: Final = 20
 _MODEL_CELLS: Final = 26
 _CONTENT_LINES: Final = 40
 _RAILS: Final = 10
-_RESET: Final = "\x1b[0m"
-_DIM: Final = "\x1b[2m"
-_RED: Final = "\x1b[31m"
-_BOLD: Final = "\x1b[1m"
 #: Cyan, green, yellow, blue, magenta and bright cyan: told apart on light and dark terminals.
 _SERVICE_COLOURS: Final = tuple(f"\x1b[{code}m" for code in (36, 32, 33, 34, 35, 96))
 
@@ -40,23 +48,23 @@ def render_tree(
         colour: Whether to use ANSI colours.
         content: Whether to print input and output under each span that has them.
     """
-    heading = _paint(_clean(title), _BOLD, colour)
+    heading = paint(clean(title), BOLD, colour)
     if not nodes:
         return f"{heading}\n(no spans)" if title else "(no spans)"
     placed = arrange(nodes)
     rows = [_cells(item) for item in placed]
-    widths = [max(_width(row[column]) for row in rows) for column in range(len(_HEADS))]
+    widths = [max(cell_width(row[column]) for row in rows) for column in range(len(_HEADS))]
     widths = [max(width, len(head)) for width, head in zip(widths, _HEADS, strict=True)]
     begin_ns = min(node.start_ns for node in nodes)
     total_ns = max(1, max(node.start_ns + node.duration_ns for node in nodes) - begin_ns)
     lines = [heading] if title else []
-    lines.append(_paint(_join(_HEADS, " " * _BAR_CELLS, "", widths).rstrip(), _DIM, colour))
+    lines.append(paint(_join(_HEADS, " " * _BAR_CELLS, "", widths).rstrip(), DIM, colour))
     for item, row in zip(placed, rows, strict=True):
         bar = _bar(item.node, begin_ns, total_ns)
         lines.append(_line(item, row, bar, widths, colour))
         if content:
             lines += _content(item, widths[0], colour)
-    lines.append(_paint(_footer(placed, total_ns), _DIM, colour))
+    lines.append(paint(_footer(placed, total_ns), DIM, colour))
     return "\n".join(lines)
 
 
@@ -70,10 +78,10 @@ def _cells(item: Placed) -> tuple[str, ...]:
     if node.input_tokens is not None or node.output_tokens is not None:
         tokens = f"{_count(node.input_tokens)} / {_count(node.output_tokens)}"
     return (
-        _cut(_clean(node.service), _SERVICE_CELLS),
-        _cut(_branches(item) + (_clean(node.name) or "(no name)"), _NAME_CELLS),
+        cut(clean(node.service), _SERVICE_CELLS),
+        cut(_branches(item) + (clean(node.name) or "(no name)"), _NAME_CELLS),
         duration_text(node.duration_ns),
-        _cut(_clean(node.model), _MODEL_CELLS),
+        cut(clean(node.model), _MODEL_CELLS),
         tokens,
         "" if node.cost_usd is None else f"${node.cost_usd:.6f}",
     )
@@ -94,22 +102,22 @@ def _line(item: Placed, row: Sequence[str], bar: str, widths: Sequence[int], col
     node = item.node
     status = ""
     if node.error:
-        message = _cut(_clean(node.status_message), _NAME_CELLS)
-        status = _paint(f"ERROR {message}".rstrip(), _RED, colour)
+        message = cut(clean(node.status_message), _NAME_CELLS)
+        status = paint(f"ERROR {message}".rstrip(), RED, colour)
     if item.orphan:
-        note = f"orphan of {_clean(node.parent_id)}"
+        note = f"orphan of {clean(node.parent_id)}"
         status = f"{status}  {note}" if status else note
     text = _join(row, bar, status, widths)
     if colour:
         shade = _SERVICE_COLOURS[zlib.crc32(node.service.encode()) % len(_SERVICE_COLOURS)]
-        text = shade + text[: widths[0]] + _RESET + text[widths[0] :]
-        text = text.replace(bar, shade + bar + _RESET, 1) if bar.strip() else text
+        text = shade + text[: widths[0]] + RESET + text[widths[0] :]
+        text = text.replace(bar, shade + bar + RESET, 1) if bar.strip() else text
     return text.rstrip()
 
 
 def _join(cells: Sequence[str], bar: str, status: str, widths: Sequence[int]) -> str:
     padded = [
-        _pad(cell, width, right) for cell, width, right in zip(cells, widths, _RIGHT, strict=True)
+        pad(cell, width, right) for cell, width, right in zip(cells, widths, _RIGHT, strict=True)
     ]
     return "  ".join([*padded[:2], bar, *padded[2:], status])
 
@@ -127,19 +135,19 @@ def _content(item: Placed, indent: int, colour: bool) -> list[str]:
     margin = " " * (indent + 2 + 3 * min(item.depth, _RAILS) + 2)
     for label, value in item.node.content.items():
         text = _pretty(value).splitlines() or [""]
-        shown = [_clean(line) for line in text[:_CONTENT_LINES]]
+        shown = [clean(line) for line in text[:_CONTENT_LINES]]
         if len(text) > _CONTENT_LINES:
             shown.append(f"... {len(text) - _CONTENT_LINES} more lines")
         head, *rest = shown
-        lines.append(_paint(f"{margin}{label}: {head}", _DIM, colour))
-        lines += [_paint(f"{margin}  {line}", _DIM, colour) for line in rest]
+        lines.append(paint(f"{margin}{label}: {head}", DIM, colour))
+        lines += [paint(f"{margin}  {line}", DIM, colour) for line in rest]
     return lines
 
 
 def _footer(placed: Sequence[Placed], total_ns: int) -> str:
     nodes = [item.node for item in placed]
     services = {node.service for node in nodes if node.service}
-    counts = [_plural(len(nodes), "span"), _plural(len(services), "service")]
+    counts = [plural(len(nodes), "span"), plural(len(services), "service")]
     parts = [*counts, duration_text(total_ns)]
     counted = [node for node in nodes if not counts_twice(node)]
     sent = sum(node.input_tokens or 0 for node in counted)
@@ -151,68 +159,15 @@ def _footer(placed: Sequence[Placed], total_ns: int) -> str:
         parts.append(f"${sum(costs):.6f}")
     errors = sum(node.error for node in nodes)
     if errors:
-        parts.append(_plural(errors, "error"))
+        parts.append(plural(errors, "error"))
     orphans = sum(item.orphan for item in placed)
     if orphans:
-        parts.append(_plural(orphans, "orphan"))
+        parts.append(plural(orphans, "orphan"))
     return ", ".join(parts)
-
-
-def duration_text(duration_ns: int) -> str:
-    """A duration with a unit that keeps it short: `1.83 s`, `12.3 ms`, `410 µs`."""
-    if duration_ns >= 10**9:
-        return f"{duration_ns / 1e9:.2f} s"
-    if duration_ns >= 10**6:
-        return f"{duration_ns / 1e6:.1f} ms"
-    return f"{duration_ns / 1e3:.0f} µs"
 
 
 def _count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _paint(text: str, code: str, colour: bool) -> str:
-    return f"{code}{text}{_RESET}" if colour and text else text
-
-
-def _clean(text: str) -> str:
-    """Text without control, format and line characters: nothing that moves a cursor."""
-    if text.isprintable():
-        return text
-    return "".join(" " if character in "\t\n\r" else _visible(character) for character in text)
-
-
-def _visible(character: str) -> str:
-    return "�" if unicodedata.category(character)[0] == "C" else character
-
-
-def _width(text: str) -> int:
-    """Terminal cells: East Asian wide characters take two, combining marks none."""
-    return sum(
-        0
-        if unicodedata.combining(character)
-        else 2
-        if unicodedata.east_asian_width(character) in "WF"
-        else 1
-        for character in text
-    )
-
-
-def _pad(text: str, width: int, right: bool) -> str:
-    fill = " " * max(0, width - _width(text))
-    return fill + text if right else text + fill
-
-
-def _cut(text: str, cells: int) -> str:
-    if _width(text) <= cells:
-        return text
-    while _width(text) > cells - 1:
-        text = text[:-1]
-    return text + "…"
 
 
 def _pretty(value: Any) -> str:

@@ -81,6 +81,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="only the preview's own intake feeds the preview, not spans from the OTLP ports",
     )
+    parser.add_argument(
+        "--compat",
+        choices=("clean", "tempo"),
+        default="clean",
+        help="TraceQL where Tempo's own answer is a trap: the clean one, or Tempo's "
+        "(default: clean)",
+    )
     parser.add_argument("--json", action="store_true", help="addresses as one line of JSON")
     parser.set_defaults(run=run)
 
@@ -133,6 +140,7 @@ def _server(args: argparse.Namespace, directory: Path | None) -> LocalServer:
         project=Project(args.project_id, args.langfuse_public_key, args.langfuse_secret_key),
         host=args.host,
         preview_raw=not args.no_raw_preview,
+        compat=args.compat,
     )
 
 

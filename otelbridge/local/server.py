@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 
 from otelbridge.errors import ConfigError
 from otelbridge.local.langfuse_preview import Project, langfuse_app
+from otelbridge.local.query import Compat
 from otelbridge.local.receivers.otlp_grpc import grpc_server
 from otelbridge.local.receivers.otlp_http import otlp_http_app
 from otelbridge.local.store.database import Store
@@ -29,6 +30,7 @@ from otelbridge.local.tempo_api import tempo_app
 
 _START_SECONDS: Final = 15.0
 _STOP_SECONDS: Final = 5.0
+_REQUEST_HEAD_BYTES: Final = 4 * 1024**2
 _NO_LIMITS: Final = Limits()
 _LOCAL_PROJECT: Final = Project()
 
@@ -56,6 +58,7 @@ class LocalServer:
         project: Project id and key pair of the Langfuse preview.
         host: Address to bind, loopback by default.
         preview_raw: Whether raw spans from the OTLP ports also feed the preview.
+        compat: Whose answer TraceQL queries get where otelbridge's differs from Tempo's.
 
     Attributes (after `start`):
         otlp_http_url: Base URL for OTEL_EXPORTER_OTLP_ENDPOINT, without /v1/traces.
@@ -73,12 +76,14 @@ class LocalServer:
         project: Project = _LOCAL_PROJECT,
         host: str = "127.0.0.1",
         preview_raw: bool = True,
+        compat: Compat = "clean",
     ) -> None:
         self._ports = ports
         self._directory = directory
         self._limits = limits
         self.host = host
         self._preview_raw = preview_raw
+        self._compat = compat
         self.project = project
         self.otlp_http_url = ""
         self.otlp_grpc_endpoint = ""
@@ -176,7 +181,7 @@ class LocalServer:
         store = self.store
         apps: tuple[Starlette, ...] = (
             otlp_http_app(store.write, preview_raw=self._preview_raw),
-            tempo_app(store, self._ready.is_set),
+            tempo_app(store, self._ready.is_set, self._compat),
             langfuse_app(store, self.project),
         )
         self._servers = [uvicorn.Server(_uvicorn_config(app)) for app in apps]
@@ -217,13 +222,17 @@ def _uvicorn_config(app: Starlette) -> uvicorn.Config:
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=2,
+        # A query of a megabyte is refused by the application, with a text that says why.
+        h11_max_incomplete_event_size=_REQUEST_HEAD_BYTES,
     )
 
 
 def _bind(host: str, port: int, flag: str) -> socket.socket:
     """A bound listening socket; `ConfigError` that names the flag and what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio switches Nagle's algorithm off only where the protocol is named: without it every
+    # answer of headers and body waits 40 ms for the client's delayed acknowledgement.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     # A port in TIME_WAIT may be taken again at once; one with a listener may not.
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,4 +1,4 @@
-"""Tempo's HTTP API over the local store: readiness, build info and traces by id.
+"""Tempo's HTTP API over the local store: the application, readiness and traces by id.
 
 Shapes as Tempo 3.0.3 answers (JSON of protobuf: base64 ids, enum names, 64-bit integers as text,
 zero values left out; errors as plain text). Attribute values are whole here, Tempo by default
@@ -14,23 +14,38 @@ from typing import Any, Final
 from google.protobuf.json_format import MessageToJson
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, TracesData
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from otelbridge._version import __version__
 from otelbridge.errors import StoreError
+from otelbridge.local.query import Compat
 from otelbridge.local.records import SpanRecord
+from otelbridge.local.search_api import search_routes
 from otelbridge.local.store import schema
 from otelbridge.local.store.database import Store
+from otelbridge.local.store.reading import StoreTimeout
 
 PROTOBUF: Final = "application/protobuf"
 _HEX: Final = frozenset(string.hexdigits)
 _MAX_ID_DIGITS: Final = 32
+#: Smaller answers are sent as they are: the reader is mostly on the same machine.
+_GZIP_BYTES: Final = 4096
 
 
-def tempo_app(store: Store, ready: Callable[[], bool]) -> Starlette:
-    """The application of the Tempo port; `ready` says whether every port listens."""
+def tempo_app(
+    store: Store, ready: Callable[[], bool] = lambda: True, compat: Compat = "clean"
+) -> Starlette:
+    """The application of the Tempo port.
+
+    Args:
+        store: What is asked.
+        ready: Whether every port listens.
+        compat: Whose answer a TraceQL query gets where otelbridge's differs from Tempo's.
+    """
 
     def get_ready(_request: Request) -> Response:
         if ready():
@@ -83,8 +98,10 @@ def tempo_app(store: Store, ready: Callable[[], bool]) -> Starlette:
             Route("/api/status/buildinfo", build_info),
             Route("/api/traces/{trace_id}", trace_v1),
             Route("/api/v2/traces/{trace_id}", trace_v2),
+            *search_routes(store, compat),
         ],
-        exception_handlers={StoreError: _store_failed},
+        middleware=[Middleware(GZipMiddleware, minimum_size=_GZIP_BYTES, compresslevel=1)],
+        exception_handlers={StoreError: _store_failed, Exception: _failed},
     )
 
 
@@ -172,7 +189,12 @@ def _text(message: str, status: int) -> Response:
 
 
 def _store_failed(_request: Request, error: Exception) -> Response:
-    return _text(str(error), 500)
+    return _text(str(error), 504 if isinstance(error, StoreTimeout) else 500)
+
+
+def _failed(_request: Request, error: Exception) -> Response:
+    """The client gets the kind of error, the log the stack (Starlette raises it again)."""
+    return _text(f"internal error: {type(error).__name__}", 500)
 
 
 def _trace_by_id_response(trace: TracesData, size: int) -> bytes:

@@ -17,7 +17,7 @@ import pytest
 
 from otelbridge.errors import StoreError
 from otelbridge.local.records import Batch, from_langfuse_intake, from_otlp_port
-from otelbridge.local.store import schema
+from otelbridge.local.store import rows, schema
 from otelbridge.local.store.database import Store
 from otelbridge.local.store.opening import DATABASE_NAME
 from otelbridge.local.store.retention import Limits
@@ -176,14 +176,14 @@ def test_a_batch_that_cannot_be_stored_fails_alone(samples, monkeypatch):
     blocker = threading.Thread(target=lambda: store._call(lambda: release.wait(20)))
     blocker.start()
     poison = samples.span("poison")
-    original = schema.span_row
+    original = rows.plain_row
 
-    def row(record, *rest):
-        if record.span.name == "poison":
+    def row(span, *rest):
+        if span.name == "poison":
             raise ValueError("cannot be stored")
-        return original(record, *rest)
+        return original(span, *rest)
 
-    monkeypatch.setattr(schema, "span_row", row)
+    monkeypatch.setattr(rows, "plain_row", row)
     good = [samples.span(f"good-{n}", trace_id=poison.trace_id) for n in range(3)]
     futures = [
         store.write(from_otlp_port(samples.request(span))) for span in (good[0], poison, *good[1:])

@@ -40,7 +40,7 @@ LEVELS: dict[str, float] = {
     "local.receivers": 3,  # they are given the store that they write to
     "local.traceql": 5,
     "local": 6,
-    "testing": 8, "demo": 8,
+    "testing": 7, "demo": 8,
     "cli": 9, "__main__": 10,
 }  # fmt: skip
 #: Packages where the SDK side and the local side meet, beside levels 0 and 1.

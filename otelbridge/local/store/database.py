@@ -1,9 +1,9 @@
 """The local store: one DuckDB database, one writer thread, any number of readers.
 
-Neighbours: the receivers call `Store.write`, the two APIs `Store.trace`. A write is acknowledged
-after its transaction has committed, so what a sender was told is stored survives a kill. One
-process owns a data directory (a lock file says which); a damaged database is set aside under
-another name and a new one begun.
+Neighbours: the receivers call `Store.write`, the two APIs `Store.trace`, the query side
+`Store.query` and `.snapshot`. A write is acknowledged after its transaction has committed, so what
+a sender was told is stored survives a kill. One process owns a data directory (a lock file says
+which); a damaged database is set aside under another name and a new one begun.
 """
 
 from __future__ import annotations
@@ -13,28 +13,35 @@ import logging
 import queue
 import threading
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otelbridge.errors import IngestError, StoreError
 from otelbridge.local.records import Batch, SpanRecord
-from otelbridge.local.store import opening, retention, schema
+from otelbridge.local.store import opening, reading, retention
+from otelbridge.local.store.schema import SIDES
+from otelbridge.local.store.side_tables import SideTables
+from otelbridge.local.store.values import AttributeKey
+from otelbridge.local.store.writing import Writer
 
 _logger = logging.getLogger("otelbridge.local")
 #: Requests that may wait for the writer; above it senders are told to come back (429).
 _QUEUE_REQUESTS: Final = 1024
 #: Spans that one transaction takes at most when requests are waiting.
 _TRANSACTION_SPANS: Final = 8192
+#: After a transaction of so many spans the next one waits so long for more.
+_BULK_SPANS: Final = 500
+_GATHER_SECONDS: Final = 0.01
 _RETENTION_INTERVAL_SECONDS: Final = 30.0
+#: The side tables are renewed when nothing arrived for this time ...
+_IDLE_SECONDS: Final = 0.25
+#: ... or so many spans changed, so that a query in the midst of a bulk load waits shortly.
+_REFRESH_SPANS: Final = 20_000
 _NO_LIMITS: Final = retention.Limits()
 
 
@@ -62,15 +69,18 @@ class Store:
         self._lock_file = opening.lock_directory(directory) if directory is not None else None
         try:
             self._connection = opening.open_database(directory)
+            self._side_tables = SideTables(self._connection)
+            self._rows = Writer(self._connection, self._side_tables)
+            self._received_ns = self._newest_received_ns()
         except BaseException:
             self._release_lock()
             raise
-        self._known: dict[str, set[int]] = {}
-        self._load_known()
-        # Readers get cursors of this one, so that they never touch the writer's connection.
-        self._readers = self._connection.cursor()
-        self._cursor_lock = threading.Lock()
+        # Held for a transaction, a refresh and the begin of a snapshot: what a snapshot sees of
+        # the spans and of the side tables fits together.
+        self._gate = threading.Lock()
+        self._readers = reading.Readers(self._connection)
         self._queue: queue.Queue[_Job | None] = queue.Queue(_QUEUE_REQUESTS)
+        self._bulk = False
         self._closed = False
         self._writer = threading.Thread(target=self._run, name="otelbridge-store", daemon=True)
         self._writer.start()
@@ -94,38 +104,74 @@ class Store:
 
         Records of one resource or scope share the object. Empty when the trace is unknown.
         """
-        with self._cursor_lock:
-            if self._closed:
-                raise StoreError("the local store is closed")
-            cursor = self._readers.cursor()
+        with self.snapshot(refresh=False) as found:
+            return reading.read_trace(found, side, trace_id)
+
+    def query(
+        self,
+        sql: str,
+        parameters: Sequence[Any] | dict[str, Any] = (),
+        *,
+        timeout_seconds: float = reading.DEFAULT_TIMEOUT_SECONDS,
+        refresh: bool = True,
+    ) -> list[tuple[Any, ...]]:
+        """All rows of one statement, on a snapshot of its own; arguments as `snapshot` has them."""
+        with self.snapshot(timeout_seconds=timeout_seconds, refresh=refresh) as found:
+            return found.query(sql, parameters)
+
+    @contextlib.contextmanager
+    def snapshot(
+        self,
+        *,
+        timeout_seconds: float = reading.DEFAULT_TIMEOUT_SECONDS,
+        refresh: bool = True,
+    ) -> Iterator[reading.Snapshot]:
+        """A consistent view for several statements; sees every write that was acknowledged.
+
+        Args:
+            timeout_seconds: For each statement.
+            refresh: Whether `span_tree` and `trace_info` are to fit the spans; false saves the
+                work for statements that read neither.
+        Raises:
+            StoreError: the store is closed or cannot be read; `StoreTimeout` after the deadline.
+        """
+        with self._readers.snapshot(timeout_seconds, self._fixed(refresh)) as found:
+            yield found
+
+    def catalog(self) -> frozenset[AttributeKey]:
+        """(scope, key, type letter) of every attribute that was ever stored in a column.
+
+        Scopes as TraceQL names them, types as `columns.ValueType`. It only grows: no snapshot that
+        was taken before has more.
+        """
+        return self._rows.catalog()
+
+    def refresh(self) -> None:
+        """Bring the side tables up to date now; a snapshot does it by itself."""
         try:
-            rows = cursor.execute(schema.SELECT_TRACE[side], [uuid.UUID(bytes=trace_id)]).fetchall()
+            with self._fixed(refresh=True):
+                pass
         except duckdb.Error as error:
-            raise StoreError(f"the local store cannot be read: {error}") from error
-        finally:
-            cursor.close()
-        resources: dict[int, Resource] = {}
-        scopes: dict[int, InstrumentationScope] = {}
-        found = []
-        for data, resource_id, scope_id, resource_url, resource, scope_url, scope in rows:
-            if resource_id not in resources:
-                resources[resource_id] = Resource.FromString(resource)
-            if scope_id not in scopes:
-                scopes[scope_id] = InstrumentationScope.FromString(scope)
-            found.append(
-                SpanRecord(
-                    Span.FromString(data),
-                    resources[resource_id],
-                    resource_url,
-                    scopes[scope_id],
-                    scope_url,
-                )
-            )
-        return found
+            raise StoreError(f"the side tables cannot be renewed: {error}") from error
+
+    @contextlib.contextmanager
+    def _fixed(self, refresh: bool) -> Iterator[None]:
+        """Holds commits back, with the side tables up to date if asked."""
+        with self._gate:
+            if refresh and self._side_tables.dirty:
+                self._side_tables.refresh()
+            yield
 
     def apply_retention(self, now_ns: int | None = None) -> int:
         """Apply the limits now; returns the number of spans deleted."""
         return int(self._call(lambda: self._retain(time.time_ns() if now_ns is None else now_ns)))
+
+    def _newest_received_ns(self) -> int:
+        union = " UNION ALL ".join(
+            f"SELECT max(received_ns) AS newest FROM {side}" for side in SIDES
+        )
+        row = self._connection.execute(f"SELECT max(newest) FROM ({union})").fetchone()
+        return int(row[0] or 0) if row else 0
 
     def used_bytes(self) -> int:
         """Bytes in use, as retention by size counts them."""
@@ -137,12 +183,12 @@ class Store:
             return
         self._put(None)
         self._writer.join()
-        with self._cursor_lock:
-            self._closed = True
-            with contextlib.suppress(duckdb.Error):
-                self._connection.execute("CHECKPOINT")
-            self._readers.close()
-            self._connection.close()
+        self._closed = True
+        self._readers.close()
+        with self._gate, contextlib.suppress(duckdb.Error):
+            self._side_tables.refresh()
+            self._connection.execute("CHECKPOINT")
+        self._connection.close()
         self._release_lock()
 
     def _call(self, action: Callable[[], Any]) -> Any:
@@ -171,13 +217,12 @@ class Store:
         stopping = False
         while not stopping:
             wait = max(0.0, next_retention - time.monotonic())
+            idle = min(wait, _IDLE_SECONDS) if self._side_tables.dirty else wait
             try:
-                first = self._queue.get(timeout=wait)
+                jobs, actions, stopping = self._gather(self._queue.get(timeout=idle))
             except queue.Empty:
-                next_retention = time.monotonic() + _RETENTION_INTERVAL_SECONDS
-                self._retain_quietly()
-                continue
-            jobs, actions, stopping = self._gather(first)
+                self._refresh_quietly()
+                jobs, actions = [], []
             if jobs:
                 self._commit_jobs(jobs)
             for job in actions:
@@ -186,30 +231,48 @@ class Store:
                     job.done.set_result(job.action())
                 except Exception as error:  # noqa: BLE001 - the writer thread must live on
                     job.done.set_exception(StoreError(f"the local store failed: {error}"))
+            if self._side_tables.dirty_spans >= _REFRESH_SPANS:
+                self._refresh_quietly()
             if time.monotonic() >= next_retention:
                 next_retention = time.monotonic() + _RETENTION_INTERVAL_SECONDS
                 self._retain_quietly()
 
+    def _refresh_quietly(self) -> None:
+        """As `refresh`, but lets writes and snapshots pass between its transactions."""
+        try:
+            while True:
+                with self._gate:
+                    more = self._side_tables.refresh_some()
+                if not more or not self._queue.empty():
+                    return
+        except duckdb.Error as error:
+            _logger.error("otelbridge local: the side tables cannot be renewed: %s", error)
+
     def _gather(self, first: _Job | None) -> tuple[list[_Job], list[_Job], bool]:
         """The jobs that wait now, up to one transaction's worth: writes, actions, whether to stop.
 
-        An action ends the gathering, so that it sees every write that was queued before it.
+        An action ends the gathering, so that it sees every write that was queued before it. After
+        a large transaction the senders that it answered are given a moment to come again: a
+        transaction costs milliseconds, however small.
         """
         jobs: list[_Job] = []
-        spans = 0
-        job = first
+        actions: list[_Job] = []
+        spans, job = 0, first
+        until = time.monotonic() + (_GATHER_SECONDS if self._bulk else 0.0)
         while job is not None:
             if job.batch is None:
-                return jobs, [job], False
+                actions.append(job)
+                break
             jobs.append(job)
             spans += len(job.batch.tempo) + len(job.batch.langfuse)
             if spans >= _TRANSACTION_SPANS:
-                return jobs, [], False
+                break
             try:
-                job = self._queue.get_nowait()
+                job = self._queue.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
-                return jobs, [], False
-        return jobs, [], True
+                break
+        self._bulk = spans >= _BULK_SPANS
+        return jobs, actions, job is None
 
     def _commit_jobs(self, jobs: list[_Job]) -> None:
         """One transaction for all; when it fails, one for each, so that a bad one fails alone."""
@@ -227,79 +290,30 @@ class Store:
             job.done.set_result(None)
 
     def _commit(self, batches: list[Batch]) -> None:
-        received_ns = time.time_ns()
-        new_parts: dict[str, dict[int, tuple[int, str, bytes]]] = {"resources": {}, "scopes": {}}
-        sides = {
-            schema.TEMPO: [record for batch in batches for record in batch.tempo],
-            schema.LANGFUSE: [record for batch in batches for record in batch.langfuse],
-        }
-        self._connection.begin()
-        try:
-            for side, found in sides.items():
-                if found:
-                    self._replace_spans(side, found, received_ns, new_parts)
-            for table, rows in new_parts.items():
-                if rows:
-                    self._connection.execute(
-                        schema.INSERT_PARTS[table],
-                        [list(column) for column in zip(*rows.values(), strict=True)],
-                    )
-            self._connection.commit()
-        except BaseException:
-            with contextlib.suppress(duckdb.Error):
-                self._connection.rollback()
-            raise
-        for table, rows in new_parts.items():
-            self._known[table].update(rows)
-
-    def _replace_spans(
-        self,
-        side: str,
-        found: list[SpanRecord],
-        received_ns: int,
-        new_parts: dict[str, dict[int, tuple[int, str, bytes]]],
-    ) -> None:
-        ids: dict[tuple[int, str], int] = {}  # (identity of the message, URL): kept alive by found
-        rows = {}
-        for record in found:
-            part_ids = []
-            for table, message, url in (
-                ("resources", record.resource, record.resource_schema_url),
-                ("scopes", record.scope, record.scope_schema_url),
-            ):
-                key = (id(message), url)
-                if key not in ids:
-                    ids[key], data = schema.part_id(message, url)
-                    if ids[key] not in self._known[table]:
-                        new_parts[table][ids[key]] = (ids[key], url, data)
-                part_ids.append(ids[key])
-            # The last of equal (trace id, span id) in one transaction wins.
-            rows[(record.span.trace_id, record.span.span_id)] = schema.span_row(
-                record, part_ids[0], part_ids[1], received_ns
-            )
-        columns = [list(column) for column in zip(*rows.values(), strict=True)]
-        self._connection.execute(schema.DELETE_SPANS[side], columns[:2])
-        self._connection.execute(schema.INSERT_SPANS[side], columns)
+        self._received_ns = max(self._received_ns + 1, time.time_ns())
+        prepared = self._rows.prepare(batches, self._received_ns)
+        with self._gate:
+            self._rows.store(prepared)
 
     def _retain(self, now_ns: int) -> int:
-        try:
-            deleted = retention.apply(self._connection, self._limits, now_ns)
-        finally:
-            self._load_known()  # resources without spans are deleted too
-        if deleted:
-            _logger.info("otelbridge local: retention deleted %d spans", deleted)
-        return deleted
+        with self._gate:
+            try:
+                gone = retention.apply(self._connection, self._limits, now_ns)
+            except duckdb.Error:
+                self._side_tables.load()  # some of it may have been deleted
+                raise
+            self._side_tables.forget(gone.tempo_traces)
+            if gone.spans:
+                self._rows.load_known()  # resources without spans are deleted too
+        if gone.spans:
+            _logger.info("otelbridge local: retention deleted %d spans", gone.spans)
+        return gone.spans
 
     def _retain_quietly(self) -> None:
         try:
             self._retain(time.time_ns())
         except duckdb.Error as error:
             _logger.error("otelbridge local: retention failed: %s", error)
-
-    def _load_known(self) -> None:
-        for table in ("resources", "scopes"):
-            rows = self._connection.execute(f"SELECT id FROM {table}").fetchall()
-            self._known[table] = {row[0] for row in rows}
 
     def _release_lock(self) -> None:
         if self._lock_file is not None:

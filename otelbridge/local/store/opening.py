@@ -15,7 +15,7 @@ from typing import IO, Final
 import duckdb
 
 from otelbridge.errors import StoreError
-from otelbridge.local.store import schema
+from otelbridge.local.store import migrate, schema
 
 try:
     import fcntl
@@ -89,26 +89,34 @@ def _connect(path: str) -> duckdb.DuckDBPyConnection:
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "threads": "2",
+            # A checkpoint rewrites the last row group; with DuckDB's 16 MiB a bulk load would do
+            # so every second. It bounds what is replayed after a kill.
+            "wal_autocheckpoint": "64MiB",
         },
     )
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    """Create the tables or check their version, and read the hot columns once."""
+    """Create or migrate the tables, refuse newer ones, and read the plain columns once."""
     try:
         connection.begin()
-        for statement in schema.CREATE:
-            connection.execute(statement)
+        connection.execute(schema.CREATE_INFO)
         row = connection.execute("SELECT value FROM store_info WHERE key = 'version'").fetchone()
+        version = schema.SCHEMA_VERSION if row is None else int(row[0])
         if row is None:
             connection.execute(
                 "INSERT INTO store_info VALUES ('version', ?)", [str(schema.SCHEMA_VERSION)]
             )
-        elif int(row[0]) != schema.SCHEMA_VERSION:
+        if version > schema.SCHEMA_VERSION:
             raise StoreError(
-                f"the local store has version {row[0]}, this otelbridge reads version "
+                f"the local store has version {version}, this otelbridge reads version "
                 f"{schema.SCHEMA_VERSION}; choose another directory with --data, or upgrade"
             )
+        if version < schema.SCHEMA_VERSION:
+            migrate.migrate(connection, version)
+        else:
+            for statement in schema.CREATE:
+                connection.execute(statement)
         connection.commit()
         for statement in schema.CHECK:
             connection.execute(statement).fetchall()

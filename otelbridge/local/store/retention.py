@@ -12,7 +12,7 @@ from typing import Final
 
 import duckdb
 
-from otelbridge.local.store.schema import SIDES
+from otelbridge.local.store.schema import SIDES, TEMPO, TEMPO_PARTS
 
 #: Delete down to this share of the limit, so that deletion does not run on every batch.
 _TARGET_SHARE: Final = 0.8
@@ -34,18 +34,27 @@ class Limits:
     max_bytes: int | None = None
 
 
-def apply(connection: duckdb.DuckDBPyConnection, limits: Limits, now_ns: int) -> int:
-    """Delete what is too old or too much; returns the number of spans deleted."""
-    deleted = 0
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What was deleted: spans of both sides, and the traces of the Tempo side."""
+
+    spans: int = 0
+    tempo_traces: tuple[bytes, ...] = ()
+
+
+def apply(connection: duckdb.DuckDBPyConnection, limits: Limits, now_ns: int) -> Gone:
+    """Delete what is too old or too much."""
+    gone = []
     if limits.age_seconds is not None:
         cutoff_ns = max(0, now_ns - int(limits.age_seconds * 1e9))
-        deleted += sum(_delete_older(connection, side, cutoff_ns) for side in SIDES)
+        gone += [_delete(connection, side, _older(side), cutoff_ns) for side in SIDES]
     if limits.max_bytes is not None:
-        deleted += _shrink(connection, limits.max_bytes)
-    if deleted:
+        gone += _shrink(connection, limits.max_bytes)
+    spans = sum(one.spans for one in gone)
+    if spans:
         _drop_unused_parts(connection)
         connection.execute("CHECKPOINT")  # frees the space of what was deleted
-    return deleted
+    return Gone(spans, tuple(trace_id for one in gone for trace_id in one.tempo_traces))
 
 
 def used_bytes(connection: duckdb.DuckDBPyConnection) -> int:
@@ -59,25 +68,39 @@ def used_bytes(connection: duckdb.DuckDBPyConnection) -> int:
     return total
 
 
-def _delete_older(connection: duckdb.DuckDBPyConnection, side: str, cutoff_ns: int) -> int:
-    row = connection.execute(
-        f"DELETE FROM {side} WHERE trace_id IN (SELECT trace_id FROM {side} "
-        "GROUP BY trace_id HAVING max(received_ns) < ?)",
-        [cutoff_ns],
-    ).fetchone()
-    return int(row[0]) if row else 0
+def _older(side: str) -> str:
+    return f"SELECT trace_id FROM {side} GROUP BY trace_id HAVING max(received_ns) < ?"
 
 
-def _shrink(connection: duckdb.DuckDBPyConnection, max_bytes: int) -> int:
-    """Delete the oldest traces until the store is below its target; 0 when it is within limits."""
+def _delete(connection: duckdb.DuckDBPyConnection, side: str, doomed: str, value: int) -> Gone:
+    """Delete the traces that the statement `doomed` names, from every table of that side."""
+    found = connection.execute(
+        f"SELECT trace_id, trace_id::BLOB FROM ({doomed})", [value]
+    ).fetchall()
+    if not found:
+        return Gone()
+    ids = [row[0] for row in found]
+    tables = (side, *TEMPO_PARTS) if side == TEMPO else (side,)
+    spans = 0
+    connection.begin()
+    try:
+        for table in tables:
+            row = connection.execute(
+                f"DELETE FROM {table} WHERE trace_id IN (SELECT unnest(?::UUID[]))", [ids]
+            ).fetchone()
+            spans += int(row[0]) if row and table == side else 0
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return Gone(spans, tuple(row[1] for row in found) if side == TEMPO else ())
+
+
+def _shrink(connection: duckdb.DuckDBPyConnection, max_bytes: int) -> list[Gone]:
+    """Delete the oldest traces of both sides until the store is below its target."""
     used = used_bytes(connection)
     if used <= max_bytes:
-        return 0
-    return _delete_oldest(connection, used - int(max_bytes * _TARGET_SHARE))
-
-
-def _delete_oldest(connection: duckdb.DuckDBPyConnection, excess_bytes: int) -> int:
-    """Delete the oldest traces of both sides, together at least `excess_bytes` where there are."""
+        return []
     union = " UNION ALL ".join(
         f"SELECT trace_id, received_ns, span_bytes FROM {side}" for side in SIDES
     )
@@ -86,16 +109,12 @@ def _delete_oldest(connection: duckdb.DuckDBPyConnection, excess_bytes: int) -> 
         f"sum(total) OVER (ORDER BY newest, trace_id) - total AS before FROM (SELECT trace_id, "
         f"max(received_ns) AS newest, sum(span_bytes + {_ROW_BYTES}) AS total "
         f"FROM ({union}) GROUP BY trace_id)) WHERE before < ?",
-        [excess_bytes],
+        [used - int(max_bytes * _TARGET_SHARE)],
     )
-    deleted = 0
-    for side in SIDES:
-        row = connection.execute(
-            f"DELETE FROM {side} WHERE trace_id IN (SELECT trace_id FROM doomed)"
-        ).fetchone()
-        deleted += int(row[0]) if row else 0
+    named = "SELECT DISTINCT trace_id FROM doomed JOIN {} USING (trace_id) WHERE 0 <= ?"
+    gone = [_delete(connection, side, named.format(side), 0) for side in SIDES]
     connection.execute("DROP TABLE doomed")
-    return deleted
+    return gone
 
 
 def _drop_unused_parts(connection: duckdb.DuckDBPyConnection) -> None:

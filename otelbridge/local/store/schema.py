@@ -1,116 +1,138 @@
-"""Tables of the local store: hot columns beside the serialised OTLP span, which is the truth.
+"""Tables of the local store, version 2: their DDL, and the statements that are always the same.
 
-Two sides with the same columns: `tempo_spans` (every span) and `langfuse_spans` (the LLM view).
-Resources and scopes are stored once each, under a hash of their content. A later version widens
-the tables by a migration step; a store of a newer version is refused, never changed.
+Which attribute has which column stands in `columns`; how a span becomes a row in `rows`. Two sides:
+`tempo_spans` with hot columns and typed maps (what TraceQL asks), and `langfuse_spans` with the
+plain columns only. Resources and scopes are stored once each, under a hash of their content. A
+store of an older version is migrated (`migrate`), one of a newer version refused, never changed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from otelbridge.local.store.columns import (
+    DUCKDB_TYPES,
+    EVENTS,
+    HOT_RESOURCE,
+    HOT_SPAN,
+    KEYS,
+    LINKS,
+    MAP_COLUMNS,
+    RESOURCES,
+    SCOPES,
+    SPANS,
+    TRACES,
+    TREE,
+    Hot,
+)
 
-from otelbridge.local.records import SpanRecord, service_name
-
-SCHEMA_VERSION: Final = 1
-TEMPO: Final = "tempo_spans"
+SCHEMA_VERSION: Final = 2
+TEMPO: Final = SPANS
 LANGFUSE: Final = "langfuse_spans"
 SIDES: Final = (TEMPO, LANGFUSE)
+#: Tables whose rows belong to one trace of the Tempo side, beside `tempo_spans` itself.
+TEMPO_PARTS: Final = (EVENTS, LINKS, TREE, TRACES)
 
-#: Column name and DuckDB type, in insertion order. Times are nanoseconds since 1970 (OTLP
-#: fixed64, hence unsigned); ids are the big-endian value of the id's bytes.
-SPAN_COLUMNS: Final[tuple[tuple[str, str], ...]] = (
+#: Column name and DuckDB type. Times are nanoseconds since 1970; ids are the big-endian value of
+#: the id's bytes. `received_ns` is the same for all rows of a transaction and grows with each.
+LANGFUSE_COLUMNS: Final[tuple[tuple[str, str], ...]] = (
     ("trace_id", "UUID"),
     ("span_id", "UBIGINT"),
     ("parent_span_id", "UBIGINT"),  # NULL on a root
     ("name", "VARCHAR"),
-    ("service", "VARCHAR"),
-    ("kind", "INTEGER"),  # enum numbers of OTLP
-    ("status", "INTEGER"),
-    ("start_ns", "UBIGINT"),
-    ("duration_ns", "UBIGINT"),
+    ("kind", "TINYINT"),  # enum number of OTLP
+    ("start_ns", "BIGINT"),
+    ("duration_ns", "BIGINT"),
     ("resource_id", "UBIGINT"),
     ("scope_id", "UBIGINT"),
-    ("received_ns", "UBIGINT"),
-    ("span_bytes", "UINTEGER"),  # length of `span`, for retention by size
-    ("span", "BLOB"),  # serialised opentelemetry.proto.trace.v1.Span
+    ("received_ns", "BIGINT"),
+    ("span_bytes", "UINTEGER"),  # length of the serialised span, for retention by size
+    ("span", "BLOB"),  # the rest of it: what `packing.pack` gives
+)
+SPAN_COLUMNS: Final[tuple[tuple[str, str], ...]] = (
+    *LANGFUSE_COLUMNS,
+    ("status", "TINYINT"),
+    ("status_message", "VARCHAR"),
+    ("has_events", "BOOLEAN"),
+    ("has_links", "BOOLEAN"),
 )
 _PART_COLUMNS: Final = (("id", "UBIGINT"), ("schema_url", "VARCHAR"), ("proto", "BLOB"))
+_SPAN_KEY: Final = (("trace_id", "UUID"), ("span_id", "UBIGINT"))
+_EVENT_COLUMNS: Final = (
+    *_SPAN_KEY,
+    ("event_no", "USMALLINT"),
+    ("name", "VARCHAR"),
+    ("since_start_ns", "BIGINT"),
+)
+_LINK_COLUMNS: Final = (
+    *_SPAN_KEY,
+    ("link_no", "USMALLINT"),
+    ("linked_trace_id", "VARCHAR"),
+    ("linked_span_id", "VARCHAR"),
+)
+_TREE_COLUMNS: Final = (
+    *_SPAN_KEY,
+    ("nested_left", "INTEGER"),
+    ("nested_right", "INTEGER"),
+    ("nested_parent", "INTEGER"),
+    ("child_count", "INTEGER"),
+)
+_TRACE_COLUMNS: Final = (
+    ("trace_id", "UUID"),
+    ("start_ns", "BIGINT"),
+    ("end_ns", "BIGINT"),
+    ("root_span_id", "UBIGINT"),
+    ("root_name", "VARCHAR"),
+    ("root_service", "VARCHAR"),
+    ("span_count", "INTEGER"),
+    ("received_ns", "BIGINT"),  # of the newest span that the numbers know: says what is stale
+)
+
+
+def _attributes(hot: Iterable[Hot] = ()) -> tuple[tuple[str, str], ...]:
+    maps = ((column, f"MAP(VARCHAR, {DUCKDB_TYPES[kind]})") for kind, column in MAP_COLUMNS.items())
+    return (*((one.column, DUCKDB_TYPES[one.type]) for one in hot), *maps)
+
+
+#: Every table with all of its columns.
+TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    TEMPO: (*SPAN_COLUMNS, *_attributes(HOT_SPAN)),
+    LANGFUSE: LANGFUSE_COLUMNS,
+    RESOURCES: (*_PART_COLUMNS, *_attributes(HOT_RESOURCE)),
+    SCOPES: (*_PART_COLUMNS, ("name", "VARCHAR"), ("version", "VARCHAR"), *_attributes()),
+    EVENTS: (*_EVENT_COLUMNS, *_attributes()),
+    LINKS: (*_LINK_COLUMNS, *_attributes()),
+    TREE: _TREE_COLUMNS,
+    TRACES: _TRACE_COLUMNS,
+    KEYS: (("scope", "VARCHAR"), ("key", "VARCHAR"), ("type", "VARCHAR")),
+}
+#: The serialised spans are most of the file; zstd makes them a fifth (DuckDB would take FSST).
+_COMPRESSION: Final = {"span": " USING COMPRESSION zstd"}
 
 
 def _columns(columns: Iterable[tuple[str, str]]) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in columns)
+    return ", ".join(f"{name} {kind}{_COMPRESSION.get(name, '')}" for name, kind in columns)
 
 
-def _insert(table: str, columns: tuple[tuple[str, str], ...]) -> str:
-    # One list per column: DuckDB's executemany takes about 0.5 ms a row, unnest 0.02 ms.
-    return f"INSERT INTO {table} SELECT " + ", ".join(f"unnest(?::{kind}[])" for _, kind in columns)
-
-
-CREATE: Final[tuple[str, ...]] = (
-    "CREATE TABLE IF NOT EXISTS store_info (key VARCHAR, value VARCHAR)",
-    *(f"CREATE TABLE IF NOT EXISTS {side} ({_columns(SPAN_COLUMNS)})" for side in SIDES),
-    f"CREATE TABLE IF NOT EXISTS resources ({_columns(_PART_COLUMNS)})",
-    f"CREATE TABLE IF NOT EXISTS scopes ({_columns(_PART_COLUMNS)})",
+CREATE_INFO: Final = "CREATE TABLE IF NOT EXISTS store_info (key VARCHAR, value VARCHAR)"
+CREATE: Final[tuple[str, ...]] = tuple(
+    f"CREATE TABLE IF NOT EXISTS {table} ({_columns(columns)})" for table, columns in TABLES.items()
 )
-INSERT_SPANS: Final = {side: _insert(side, SPAN_COLUMNS) for side in SIDES}
-INSERT_PARTS: Final = {part: _insert(part, _PART_COLUMNS) for part in ("resources", "scopes")}
-DELETE_SPANS: Final = {
-    side: (
-        f"DELETE FROM {side} USING (SELECT unnest(?::UUID[]) AS trace_id, "
-        "unnest(?::UBIGINT[]) AS span_id) AS new "
-        f"WHERE {side}.trace_id = new.trace_id AND {side}.span_id = new.span_id"
-    )
-    for side in SIDES
-}
 SELECT_TRACE: Final = {
     side: (
-        f"SELECT s.span, s.resource_id, s.scope_id, r.schema_url, r.proto, c.schema_url, c.proto "
-        f"FROM {side} AS s JOIN resources AS r ON r.id = s.resource_id "
-        "JOIN scopes AS c ON c.id = s.scope_id WHERE s.trace_id = ? "
+        "SELECT s.span_id, s.parent_span_id, s.name, s.kind, s.start_ns, s.duration_ns, s.span, "
+        "s.resource_id, s.scope_id, r.schema_url, r.proto, c.schema_url, c.proto "
+        f"FROM {side} AS s JOIN {RESOURCES} AS r ON r.id = s.resource_id "
+        f"JOIN {SCOPES} AS c ON c.id = s.scope_id WHERE s.trace_id = ? "
         "ORDER BY s.start_ns, s.span_id"
     )
     for side in SIDES
 }
-#: Reads every hot column once; run at opening, because DuckDB finds damage when it reads.
+#: Reads the plain columns once; run at opening, because DuckDB finds damage when it reads.
 CHECK: Final = tuple(
-    "SELECT " + ", ".join(f"max({name})" for name, _ in SPAN_COLUMNS[:-1]) + f" FROM {side}"
-    for side in SIDES
+    "SELECT "
+    + ", ".join(f"max({name})" for name, kind in columns if kind != "BLOB" and "MAP" not in kind)
+    + f" FROM {table}"
+    for table, columns in TABLES.items()
 )
-
-
-def part_id(message: Resource | InstrumentationScope, schema_url: str) -> tuple[int, bytes]:
-    """The 64-bit content hash of a resource or scope with its schema URL, and its bytes."""
-    data = message.SerializeToString()
-    digest = hashlib.blake2b(data + b"\0" + schema_url.encode(), digest_size=8)
-    return int.from_bytes(digest.digest(), "big"), data
-
-
-def span_row(
-    record: SpanRecord, resource_id: int, scope_id: int, received_ns: int
-) -> tuple[Any, ...]:
-    """One row of SPAN_COLUMNS. A span that ends before it starts has duration 0."""
-    span = record.span
-    data = span.SerializeToString()
-    parent = int.from_bytes(span.parent_span_id, "big") if span.parent_span_id else None
-    return (
-        uuid.UUID(bytes=span.trace_id),
-        int.from_bytes(span.span_id, "big"),
-        parent,
-        span.name,
-        service_name(record.resource),
-        span.kind,
-        span.status.code,
-        span.start_time_unix_nano,
-        max(0, span.end_time_unix_nano - span.start_time_unix_nano),
-        resource_id,
-        scope_id,
-        received_ns,
-        len(data),
-        data,
-    )
