@@ -138,6 +138,8 @@ LANGFUSE_OBSERVATION_COMPLETION_START_TIME: Final = (
 )
 LANGFUSE_OBSERVATION_PROMPT_NAME: Final = "langfuse.observation.prompt.name"
 LANGFUSE_OBSERVATION_PROMPT_VERSION: Final = "langfuse.observation.prompt.version"  # int
+LANGFUSE_PROMPT_NAME: Final = "langfuse.prompt.name"  # read when the longer name is absent
+LANGFUSE_PROMPT_VERSION: Final = "langfuse.prompt.version"  # likewise, int
 
 # -- otelbridge [ob] ------------------------------------------------------------------------------
 LLM_KEEP: Final = "otelbridge.llm.keep"  # true: in the LLM view; false: never; absent: by predicate
