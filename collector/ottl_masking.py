@@ -20,8 +20,6 @@ _LITERAL: Final = re.compile(r"[.?*+()\[\]{}|\\^$]")
 REPAIR: Final = r'"\\x{FFFD}", "\uFFFD"'
 #: A mark from one statement group to the next: a span's cache ends with its group.
 FOUND: Final = "\x00found"
-#: A captured header has one of these in its key.
-_HEADER_PARTS: Final = (".header.", ".metadata.")
 _MARKS: Final = "[?&]"  # how the pattern of URL parameters starts
 
 
@@ -76,7 +74,7 @@ def found_statement(context: str, *, masking: bool) -> str:
     if masking:
         rows = list(zip(masks.MASK_PATTERNS, masks.MASK_TRIGGERS, strict=True))
         texts = [part for (pattern, _), parts in rows if _MARKS not in pattern for part in parts]
-        conditions += _found(context, "", (*_HEADER_PARTS, *texts))
+        conditions += _found(context, "", (*masks.CREDENTIAL_HEADER_PARTS, *texts))
         for (pattern, _), _ in rows:
             conditions += _found(context, pattern, ()) if _MARKS in pattern else ()
     return f"set({at(FOUND, context)}, true) where {' or '.join(conditions)}"
@@ -119,6 +117,38 @@ def mask_statements(context: str) -> list[str]:
         for (pattern, replacement), parts in rows
     ]
     return statements + [f"set({value}, {cached})" for cached, value in saved]
+
+
+def mask_everything(function: str, target: str) -> str:
+    """Every detector on a target, without a look beforehand."""
+    return lines(
+        (
+            f"{function}({target}, {quoted(pattern)}, {quoted(replacement.replace('$1', '${1}'))})"
+            for pattern, replacement in masks.MASK_PATTERNS
+        ),
+        10,
+    )
+
+
+def mask_resource() -> str:
+    """Masking of resource attributes; identifiers are put back as they were."""
+    cached = 'resource.cache["text"]'
+    saved = [
+        (f"resource.cache[{quoted(key)}]", at(key, "resource"))
+        for key in masks.UNMASKED_RESOURCE_KEYS
+    ]
+    statements = [f'set({cached}, ToKeyValueString(resource.attributes, "\\x01", "\\x02"))']
+    statements += [f"set({old}, {value})" for old, value in saved]
+    for (pattern, replacement), parts in zip(
+        masks.MASK_PATTERNS, masks.MASK_TRIGGERS, strict=True
+    ):
+        where = " or ".join((f"{cached} == nil", *_found("resource", pattern, parts)))
+        statements.append(
+            f'replace_all_patterns(resource.attributes, "value", {quoted(pattern)}, '
+            f"{quoted(replacement.replace('$1', '${1}'))}) where {where}"
+        )
+    statements += [f"set({value}, {old}) where {old} != nil" for old, value in saved]
+    return "      - statements:\n" + lines(statements, 10)
 
 
 def scrub(context: str, *, masking: bool) -> str:

@@ -1,9 +1,9 @@
 """Renders the Collector's configuration from templates and the tables of `otelbridge`.
 
-`templates/<layer>.yaml` with the tables (`policy.py`, `dialects.py`) and the variables
-(`variables/*.yaml`) gives `layers/<layer>.yaml`; the layers merged as the Collector merges them
-(maps key by key, lists replaced) give the single files `config.yaml` and
-`config.no-langfuse.yaml`; `docs_tables` renews the tables of `docs/`. `--check` only compares,
+`templates/<layer>.yaml` with the tables (`policy.py`, `dialects.py`, ...) and the variables
+(`variables/*.yaml`) gives `layers/<layer>.yaml`, likewise `overlays/logs.yaml`; the layers merged
+as the Collector merges them (maps key by key, lists replaced) give the single files `config.yaml`
+and `config.no-langfuse.yaml`; `docs_tables` renews the tables of `docs/`. `--check` only compares,
 with exit code 1 where a file differs. In a template `@NAME@` is a variable, `@name@` a value of
 `_table_values`.
 """
@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import yaml
 
-from otelbridge import langfuse_policy, policy, semconv
+from otelbridge import langfuse_policy, masks, policy, semconv
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # also when loaded by its path
 import docs_tables
@@ -29,7 +29,7 @@ import ottl_masking
 import ottl_rules as ottl
 
 HERE: Final = Path(__file__).resolve().parent
-#: In the order in which they are merged; `metrics` is picked up once it is there.
+#: In the order in which they are merged.
 LAYERS: Final = ("base", "normalise", "masking", "tempo", "langfuse", "metrics")
 _DATASOURCE: Final = {"type": "tempo", "uid": "otelbridge-tempo"}  # fixed, as in grafana/
 _PLACEHOLDER: Final = re.compile(r"@(?P<name>[A-Za-z_]+)@")
@@ -129,6 +129,11 @@ def _table_values() -> dict[str, str]:
         "scrub_event": ottl_masking.scrub("spanevent", masking=False),
         "mask_span": ottl_masking.scrub("span", masking=True),
         "mask_event": ottl_masking.scrub("spanevent", masking=True),
+        "mask_resource": ottl_masking.mask_resource(),
+        "mask_log": ottl_masking.mask_everything("replace_all_patterns", 'log.attributes, "value"'),
+        "mask_body": ottl_masking.mask_everything("replace_pattern", "log.body"),
+        "strip_log": ottl.strip_statements("log"),
+        "credential_header": ottl.quoted(masks.CREDENTIAL_HEADER_PATTERN),
         "bound_span": _bound("span"),
         "bound_event": _bound("spanevent"),
         "shadowed_by": ottl.any_present(langfuse_policy.SHADOWED_BY_KEYS),
@@ -173,10 +178,11 @@ def _table_values() -> dict[str, str]:
 
 
 def render_layer(name: str) -> str:
-    """The text of `layers/<name>.yaml`; a layer without a template is written by hand."""
-    template = HERE / "templates" / f"{name}.yaml"
-    if not template.exists():
-        return (HERE / "layers" / f"{name}.yaml").read_text("utf-8")
+    """The text of `layers/<name>.yaml` from its template."""
+    return _rendered(HERE / "templates" / f"{name}.yaml")
+
+
+def _rendered(template: Path) -> str:
     text = template.read_text("utf-8")
     tables = _table_values()
     for _ in range(2):  # a value of a table may itself hold a variable
@@ -190,12 +196,7 @@ def render_layer(name: str) -> str:
 
 def layer_names(*, langfuse: bool) -> tuple[str, ...]:
     """The layers of a single file, in the order in which they are merged."""
-    return tuple(
-        name
-        for name in LAYERS
-        if (langfuse or name != "langfuse")
-        and any((HERE / folder / f"{name}.yaml").exists() for folder in ("templates", "layers"))
-    )
+    return tuple(name for name in LAYERS if langfuse or name != "langfuse")
 
 
 # -- single files ----------------------------------------------------------------------------------
@@ -260,12 +261,16 @@ def rendered_files() -> dict[Path, str]:
     layers = {
         HERE / "layers" / f"{name}.yaml": render_layer(name) for name in layer_names(langfuse=True)
     }
+    overlays = {
+        HERE / "overlays" / template.name: _rendered(template)
+        for template in (HERE / "templates" / "overlays").glob("*.yaml")
+    }
     singles = {
         HERE / file_name(langfuse=langfuse): render_config(langfuse=langfuse)
         for langfuse in (True, False)
     }
     variables = [(variable.name, variable.default, variable.meaning) for variable in VARIABLES]
-    return {**layers, **singles, **docs_tables.pages(variables)}
+    return {**layers, **overlays, **singles, **docs_tables.pages(variables)}
 
 
 def main() -> int:

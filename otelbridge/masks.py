@@ -78,11 +78,21 @@ UNMASKED_KEYS: Final = (
     semconv.LANGFUSE_SESSION_ID,
     semconv.GEN_AI_CONVERSATION_ID,
 )
-#: Captured headers that are secrets as a whole; their values are lists, which no pattern reaches.
-CREDENTIAL_HEADER_PATTERN: Final = (
-    r"^(http|rpc)\.[a-z._]+\.(header|metadata)\.((proxy-)?authorization|(set-)?cookie|x-auth-token"
-    r"|(x-)?(goog-)?api[-_]?key)$"
+#: The same on a resource, and names of machines, which may look like mail addresses (`celery@…`).
+UNMASKED_RESOURCE_KEYS: Final = (
+    *UNMASKED_KEYS,
+    semconv.SERVICE_INSTANCE_ID,
+    semconv.HOST_NAME,
 )
+#: Captured headers that are secrets as a whole; their values are lists, which no pattern reaches.
+#: Where an emitter puts all headers into one attribute (OpenLLMetry, LiteLLM), that one goes.
+CREDENTIAL_HEADER_PATTERN: Final = (
+    r"^(((http|rpc)\.[a-z._]+\.(header|metadata)|ai\.request\.headers)\.((proxy-)?authorization"
+    r"|(set-)?cookie|x-auth-token|(x-)?(goog-)?api[-_]?key)|(gen_ai|llm)\.headers"
+    r"|metadata\.requester_custom_headers)$"
+)
+#: One of these is in every such key.
+CREDENTIAL_HEADER_PARTS: Final = (".header", ".metadata.", "custom_headers")
 _credential_header = re.compile(CREDENTIAL_HEADER_PATTERN)
 
 #: A query parameter of this name loses its value wherever a URL or a query string is recorded.
@@ -128,7 +138,7 @@ def mask_changes(
     changes: dict[str, str | None] = {}
     texts = []
     for key, value in attributes.items():
-        if (".header." in key or ".metadata." in key) and _credential_header.match(key):
+        if _may_be_header(key) and _credential_header.match(key):
             changes[key] = None
         elif isinstance(value, str):
             texts.append(value)
@@ -139,6 +149,10 @@ def mask_changes(
                 if masked != value:
                     changes[key] = masked
     return changes
+
+
+def _may_be_header(key: str) -> bool:
+    return "header" in key or ".metadata." in key
 
 
 def mask_attributes(

@@ -12,6 +12,8 @@ from typing import Final
 
 # -- resource [core] ------------------------------------------------------------------------------
 SERVICE_NAME: Final = "service.name"
+SERVICE_INSTANCE_ID: Final = "service.instance.id"
+HOST_NAME: Final = "host.name"
 SERVICE_VERSION: Final = "service.version"
 DEPLOYMENT_ENVIRONMENT_NAME: Final = "deployment.environment.name"
 PROCESS_COMMAND_LINE: Final = "process.command_line"  # holds secrets: removed

@@ -95,10 +95,16 @@ def entered_text(text: str) -> str:
 
 
 def entered_resource(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Resource attributes after the entry: without command lines, which hold secrets."""
-    if _SCRUBBED_RESOURCE.isdisjoint(attributes):
-        return attributes
-    return {key: value for key, value in attributes.items() if key not in _SCRUBBED_RESOURCE}
+    """Resource attributes after the entry: without command lines, secrets masked."""
+    changes: dict[str, str | None] = {
+        key: masks.mask_text(value)
+        for key, value in attributes.items()
+        if isinstance(value, str)
+        and key not in masks.UNMASKED_RESOURCE_KEYS
+        and masks.may_hold_secret(value)
+    }
+    changes.update((key, None) for key in _SCRUBBED_RESOURCE.intersection(attributes))
+    return _masked(attributes, changes)
 
 
 def surely_outside_the_view(attributes: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otelbridge import langfuse_policy, policy, semconv
+from otelbridge import langfuse_policy, masks, policy, semconv
 from tests.collector.conftest import to_any_value
 from tests.collector.emitters import corpus
 from tests.collector.mixing import position
@@ -97,10 +97,11 @@ class Canary:
 
     @property
     def langfuse_has_it(self) -> bool:
-        """Whether Langfuse is to receive it: content, unless its key would hide the input there."""
-        key = self.key or ""
-        misleading = re.match(langfuse_policy.MISLEADING_KEY_PATTERN, key.replace("<n>", "0"))
-        return self.content and misleading is None
+        """Whether Langfuse is to receive it: content, unless its key misleads or holds headers."""
+        key = (self.key or "").replace("<n>", "0")
+        misleading = re.match(langfuse_policy.MISLEADING_KEY_PATTERN, key)
+        headers = re.match(masks.CREDENTIAL_HEADER_PATTERN, key)
+        return self.content and misleading is None and headers is None
 
 
 def words(count: int, seed: int) -> list[str]:

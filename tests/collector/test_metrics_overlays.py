@@ -22,12 +22,11 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from otelbridge import masks, policy, semconv
+from otelbridge import semconv
 from tests.collector.metrics_bench import (
     CALLS,
     COST,
     DURATION,
-    OVERLAYS,
     TOKENS,
     make_call,
     make_counter,
@@ -250,17 +249,3 @@ def test_logs_reach_loki_without_message_events_content_keys_and_secrets(collect
     assert {item.trace_id for item in arrived} == {trace_id}
     assert b"canary" not in body
     assert secret.encode() not in body
-
-
-def test_logs_overlay_holds_the_rules_of_the_policy():
-    """The hand-written overlay uses the content patterns and every mask of otelbridge.policy."""
-
-    def ottl(pattern: str) -> str:
-        escaped = pattern.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + escaped.replace("$", "$$") + '"'
-
-    text = (OVERLAYS / "logs.yaml").read_text("utf-8")
-    patterns = [policy.CONTENT_KEY_PATTERN, policy.CONTENT_EVENT_PATTERN]
-    patterns.append(masks.CREDENTIAL_HEADER_PATTERN)
-    patterns += [pattern for pattern, _ in masks.MASK_PATTERNS]
-    assert [pattern for pattern in patterns if ottl(pattern) not in text] == []

@@ -216,11 +216,6 @@ def test_remote_write_reaches_a_real_prometheus(collector_binary: Path, tmp_path
                 prometheus.wait(lambda q=promql, e=expected: prometheus.query(q) == e, promql, 60)
 
 
-@pytest.mark.xfail(
-    reason="updates of a series within one millisecond: a store keeps the first of them, so what "
-    "remote write has pushed is behind until the next call",
-    strict=False,
-)
 def test_remote_write_is_exact_after_a_burst(collector_binary: Path, tmp_path: Path):
     """Pushed totals equal the exposition's once everything is sent, without another call."""
     with (

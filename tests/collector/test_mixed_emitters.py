@@ -261,7 +261,7 @@ def test_no_canary_is_in_the_collectors_metrics_or_log(run: Run):
 UNREACHED = {
     *("link attribute", "link content attribute"),
     *("list element", "map value", "list of an event"),
-    *("attribute key", "resource attribute", "scope name", "scope attribute", "trace state"),
+    *("attribute key", "scope name", "scope attribute", "trace state"),
 }
 
 
