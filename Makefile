@@ -1,12 +1,12 @@
 # Every target does its own set-up. PYTHON=... chooses the interpreter, PYTEST=... adds options.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check collector bench docs lock clean
+.PHONY: help install demo test check collector collector-validate bench docs lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## create .venv from requirements.lock; instant when nothing changed
 	@.ci/install
@@ -27,6 +27,9 @@ check: install ## lint and types
 
 collector: ## build the Collector into .cache/; instant when nothing changed
 	@collector/build.sh
+
+collector-validate: ## every configuration of collector/ with its overlays, by the built Collector
+	@collector/validate.sh
 
 bench: install ## measure against the named peers; figures go to benchmarks/results/
 	@set -e; shopt -s nullglob; for file in benchmarks/[a-z]*.py; do name="$${file%.py}"; \

@@ -16,7 +16,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -86,7 +86,7 @@ def span_ids(body: bytes) -> list[bytes]:
 class Load:
     """Whole export requests as protobuf bytes, and what should come out of each branch."""
 
-    requests: tuple[bytes, ...]
+    requests: Sequence[bytes]
     spans: int
     llm_spans: int
 
@@ -223,6 +223,12 @@ class LoadMaker:
             "gen_ai.output.messages": self._prompt(self._prompt_bytes // 4),
         }
 
+    def llm_span(self) -> Span:
+        """A model call that is a trace of its own."""
+        span = self._span(self._id(16), b"", "chat gpt-4o", _START_NS, 3)
+        self._add(span, self._llm("", 0))
+        return span
+
     def _span(self, trace_id: bytes, parent: bytes, name: str, start_ns: int, kind: int) -> Span:
         return Span(
             trace_id=trace_id,
@@ -264,6 +270,47 @@ _DATABASE = {
     "server.address": "postgres.svc.cluster.local",
     "server.port": 5432,
 }
+
+
+class _Renumbered(Sequence[bytes]):
+    """One request many times, each time with other span ids, made when it is asked for."""
+
+    _SPAN_ID = b"\xf5span-id"  # no text holds 0xF5
+
+    def __init__(self, count: int, body: bytes, spans: int) -> None:
+        self._count = count
+        self._pieces = body.split(self._SPAN_ID)
+        self._spans = spans
+        assert len(self._pieces) == spans + 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if index >= self._count:
+            raise IndexError(index)
+        parts = [self._pieces[0]]
+        for number, piece in enumerate(self._pieces[1:], start=index * self._spans + 1):
+            parts += [number.to_bytes(8, "big"), piece]
+        return b"".join(parts)
+
+    @classmethod
+    def of(cls, spans: list[Span], requests: int) -> _Renumbered:
+        for span in spans:
+            span.span_id = cls._SPAN_ID
+        request = ExportTraceServiceRequest()
+        batch = request.resource_spans.add()
+        batch.resource.attributes.append(_attribute("service.name", "agent"))
+        batch.scope_spans.add().spans.extend(spans)
+        return cls(requests, request.SerializeToString(), len(spans))
+
+
+def burst_load(spans: int, span_bytes: int, *, spans_per_request: int = 50) -> Load:
+    """At least `spans` LLM spans of about that size, in requests of `spans_per_request`."""
+    maker = LoadMaker(seed=5, prompt_bytes=span_bytes * 4 // 5)  # the answer is a quarter of it
+    made = [maker.llm_span() for _ in range(spans_per_request)]
+    requests = _Renumbered.of(made, -(-spans // spans_per_request))
+    return Load(requests, len(requests) * spans_per_request, len(requests) * spans_per_request)
 
 
 # -- sending ---------------------------------------------------------------------------------------

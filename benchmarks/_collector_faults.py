@@ -287,11 +287,28 @@ def _timeout(seconds: float) -> dict[str, Any]:
     return {"exporters": {"otlp_http/langfuse": {"timeout": f"{seconds:g}s"}}}
 
 
-def outage(binary: Path, kind: str, *, seconds: float, spans_per_second: int) -> Outcome:
-    """Load, `seconds` of outage in the middle of it, recovery; what was lost."""
-    proxy = kind.startswith("500")
-    over = _timeout(min(30.0, max(2.0, seconds / 4))) if kind == "black hole" else {}
-    with Rig(binary, over=over, proxy=proxy, spans_per_second=spans_per_second) as rig:
+def outage(
+    binary: Path,
+    kind: str,
+    *,
+    seconds: float,
+    spans_per_second: int,
+    timeout_seconds: float | None = None,
+    retry_max_seconds: float = 1.0,
+) -> Outcome:
+    """Load, `seconds` of outage in the middle of it, recovery; what was lost.
+
+    `timeout_seconds` is the Langfuse exporter's; default: its 30 s, less for a black hole.
+    """
+    if timeout_seconds is None and kind == "black hole":
+        timeout_seconds = min(30.0, max(2.0, seconds / 4))
+    with Rig(
+        binary,
+        over=_timeout(timeout_seconds) if timeout_seconds else {},
+        environment={"OTELBRIDGE_COLLECTOR_RETRY_MAX_INTERVAL": f"{retry_max_seconds:g}s"},
+        proxy=kind.startswith("500"),
+        spans_per_second=spans_per_second,
+    ) as rig:
         rig.start_load()
         rig.wait(lambda: rig.langfuse.arrivals.total, "the first span at Langfuse")
         begin_outage(rig.langfuse, kind)
@@ -300,7 +317,7 @@ def outage(binary: Path, kind: str, *, seconds: float, spans_per_second: int) ->
         count = rig.langfuse.arrivals.total
         rig.wait(lambda: rig.langfuse.arrivals.total > count, "a span after the outage")
         rig.stop_load()
-        return rig.settled()
+        return rig.settled(_WAIT_SECONDS + 2 * retry_max_seconds)
 
 
 def begin_outage(sink: HttpSink, kind: str) -> None:

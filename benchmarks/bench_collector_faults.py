@@ -19,28 +19,35 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks import _collector_faults as faults
-from otelbridge.collector import find_collector
+from otelbridge.collector import config_file, find_collector, project_root
 
 LAG_BAR_SECONDS = 5.0
-#: What happens to spans for a Langfuse queue that is full. A last batch stage takes everything and
-#: drops what the queue refuses.
-POLICIES: dict[str, dict[str, Any]] = {
-    "refuse (block_on_overflow: false)": {},
-    "wait (block_on_overflow: true)": {
-        "exporters": {"otlp_http/langfuse": {"sending_queue": {"block_on_overflow": True}}}
-    },
-    "drop (a last batch stage, timeout 0)": {
-        "processors": {"batch/last": {"timeout": "0s"}},
-        "service": {
-            "pipelines": {
-                "traces/langfuse": {
-                    "processors": ["filter/llm_view", "transform/llm_view", "batch/last"]
-                }
-            }
+DROP = "drop (a last batch stage, timeout 0)"
+
+
+def overflow_policies() -> dict[str, dict[str, Any]]:
+    """What may happen to spans for a Langfuse queue that is full, as changes of the configuration.
+
+    A last batch stage takes everything and drops what the queue refuses.
+    """
+    root = project_root()
+    assert root is not None
+    config = yaml.safe_load(config_file(root, langfuse=True).read_text(encoding="utf-8"))
+    stages = config["service"]["pipelines"]["traces/langfuse"]["processors"]
+    pipeline = {"processors": [*stages, "batch/last"]}
+    return {
+        "refuse (block_on_overflow: false)": {},
+        "wait (block_on_overflow: true)": {
+            "exporters": {"otlp_http/langfuse": {"sending_queue": {"block_on_overflow": True}}}
         },
-    },
-}
+        DROP: {
+            "processors": {"batch/last": {"timeout": "0s"}},
+            "service": {"pipelines": {"traces/langfuse": pipeline}},
+        },
+    }
 
 
 def full_queue(binary: Path, over: dict[str, Any], seconds: float) -> dict[str, float]:
@@ -86,6 +93,10 @@ def main() -> int:
     parser.add_argument("--spans-per-second", type=int, default=500)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--full-seconds", type=float, default=15.0)
+    parser.add_argument(
+        "--timeout-seconds", type=float, default=None, help="of the exporter to Langfuse"
+    )
+    parser.add_argument("--retry-max-seconds", type=float, default=1.0)
     arguments = parser.parse_args()
     binary = find_collector(binary=os.environ.get("OTELBRIDGE_COLLECTOR_BINARY"))
     if binary is None:
@@ -99,18 +110,21 @@ def main() -> int:
                 kind,
                 seconds=arguments.outage_seconds,
                 spans_per_second=arguments.spans_per_second,
+                timeout_seconds=arguments.timeout_seconds,
+                retry_max_seconds=arguments.retry_max_seconds,
             )
             for kind in kinds
         }
         outages = {kind: asdict(future.result()) for kind, future in running.items()}
-    with ThreadPoolExecutor(len(POLICIES)) as pool:
+    changes = overflow_policies()
+    with ThreadPoolExecutor(len(changes)) as pool:
         full = {
             name: pool.submit(full_queue, binary, over, arguments.full_seconds)
-            for name, over in POLICIES.items()
+            for name, over in changes.items()
         }
         policies = {name: future.result() for name, future in full.items()}
     kills = crash_after_batch(binary, {}, arguments.kills)
-    dropping = crash_after_batch(binary, POLICIES["drop (a last batch stage, timeout 0)"], 6)
+    dropping = crash_after_batch(binary, changes[DROP], 6)
     result = {
         "outage_seconds": arguments.outage_seconds,
         "spans_per_second": arguments.spans_per_second,

@@ -66,6 +66,13 @@ PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "langfuse": ("langfuse==5.0.4", "openai"),
     "logfire": ("logfire==5.2.0", "genai-prices", "openai"),
     "pydantic_ai": ("pydantic-ai-slim[openai]==2.68.0", EXPORTER),
+    "langchain": (
+        "openinference-instrumentation-langchain==0.1.80",
+        "langchain-openai==1.7.3",
+        "langgraph==1.2.22",
+        EXPORTER,
+    ),
+    "strands": ("strands-agents[openai]==1.62.0", EXPORTER),
     "litellm": ("litellm==1.106.2", "mcp", EXPORTER),
     "anthropic": ("anthropic==2.12.0", EXPORTER),
     "otelbridge": ("-r", str(ROOT / "requirements.lock"), f"--no-deps {ROOT}"),
@@ -133,15 +140,21 @@ def upstream_app(scenarios: Any) -> Any:
     """The example upstream, with Anthropic's messages and with secrets in its error texts."""
     upstream = load(ROOT / "examples" / "services" / "upstream.py")
 
+    @upstream.app.before_request  # type: ignore[untyped-decorator]  # the module is loaded by path
+    def join_parts() -> None:
+        for message in (request.get_json(silent=True) or {}).get("messages", ()):
+            if isinstance(message.get("content"), list) and request.path.endswith("/completions"):
+                message["content"] = "".join(part.get("text", "") for part in message["content"])
+
     @upstream.app.after_request  # type: ignore[untyped-decorator]  # the module is loaded by path
     def plant(response: Response) -> Response:
         if response.status_code >= 400:
             body = json.loads(response.get_data())
             body["error"]["message"] += f" Asked with {scenarios.LEAK}."
             response.set_data(json.dumps(body))
-        elif not response.is_streamed:  # ids of calls are no content: they must hold no canary
-            text = response.get_data(as_text=True)
-            response.set_data(text.replace(f"call_{scenarios.ORDER}", "call_1"))
+        else:  # ids of calls are no content: they must hold no canary
+            named = f"call_{scenarios.ORDER}".encode()
+            response.set_data(response.get_data().replace(named, b"call_1"))
         return response
 
     @upstream.app.post("/v1/messages")  # type: ignore[untyped-decorator]  # likewise
@@ -248,8 +261,9 @@ def versions(emitter: str, interpreter: Path, directory: Path) -> dict[str, str]
     listed = json.loads(run([str(interpreter), "-m", "pip", "list", "--format=json"]))
     wanted = re.compile(
         r"^(opentelemetry-(sdk|util-genai|semantic-conventions-ai)|opentelemetry-instrumentation-"
-        r"(genai-)?openai|openinference-instrumentation(-openai)?|traceloop-sdk|langfuse|logfire"
-        r"|pydantic-ai-slim|litellm|anthropic|openai|otelbridge)$"
+        r"(genai-)?openai|openinference-instrumentation(-openai|-langchain)?|traceloop-sdk|langfuse"
+        r"|logfire|langchain-(core|openai)|langgraph|strands-agents|pydantic-ai-slim|litellm|anthropic"
+        r"|openai|otelbridge)$"
     )
     return {item["name"]: item["version"] for item in listed if wanted.match(item["name"])}
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 _BELOW: Final = r"(\..*)?"  # the key itself and everything below it
-_TOKEN: Final = re.compile(r"\\.|\[[^\]]*\]\+|[A-Za-z0-9_-]")
+_TOKEN: Final = re.compile(r"\\.|\[[^\]]*\]\+|[A-Za-z0-9_:-]")
 _END: Final = ""
 
 
@@ -82,14 +82,31 @@ def trie_pattern(patterns: Iterable[str]) -> str:
 def _written(node: dict[str, Any]) -> str:
     if _BELOW in node:  # holds everything that starts with a dot
         node = {key: child for key, child in node.items() if key not in (r"\.", _END)}
-    branches = [
-        "(?:\\..*)?" if token == _BELOW else token + _written(child)
-        for token, child in node.items()
-        if token != _END
-    ]
+    endings: dict[str, list[str]] = {}  # what branches end in alike is written once
+    for token, child in node.items():
+        if token != _END:
+            head, ending = _split(token, child)
+            endings.setdefault(ending, []).append(head)
+    branches = [_either(heads) + ending for ending, heads in endings.items()]
     if not branches:
         return ""
-    text = branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"
-    if _END not in node:
-        return text
-    return f"(?:{text})?"
+    text = _either(branches)
+    return f"(?:{text})?" if _END in node else text
+
+
+def _either(options: list[str]) -> str:
+    some = [option for option in options if option]
+    if len(some) == len(options) == 1:
+        return options[0]
+    return f"(?:{'|'.join(some)})" + ("?" if len(some) < len(options) else "")
+
+
+def _split(token: str, child: dict[str, Any]) -> tuple[str, str]:
+    """A branch as the tokens up to the next fork or end, and what is written from there on."""
+    if token == _BELOW:
+        return "", "(?:\\..*)?"
+    head = token
+    while len(child) == 1 and not {_END, _BELOW} & set(child):
+        ((token, child),) = child.items()
+        head += token
+    return head, _written(child)

@@ -1,11 +1,11 @@
 """Renders the Collector's configuration from templates and the tables of `otelbridge`.
 
-`templates/<layer>.yaml` with the tables (`policy.py`, `dialects.py`) and the variables
-(`variables/*.yaml`) gives `layers/<layer>.yaml`; the layers merged as the Collector merges them
-(maps key by key, lists replaced) give the single files `config.yaml` and
-`config.no-langfuse.yaml`; the tables of `docs/collector.md` are written too. `--check` only
-compares, with exit code 1 where a file differs. In a template `@NAME@` is a variable, `@name@` a
-value of `_table_values`.
+`templates/<layer>.yaml` with the tables (`policy.py`, `dialects.py`, ...) and the variables
+(`variables/*.yaml`) gives `layers/<layer>.yaml`, likewise `overlays/logs.yaml`; the layers merged
+as the Collector merges them (maps key by key, lists replaced) give the single files `config.yaml`
+and `config.no-langfuse.yaml`; `docs_tables` renews the tables of `docs/`. `--check` only compares,
+with exit code 1 where a file differs. In a template `@NAME@` is a variable, `@name@` a value of
+`_table_values`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from urllib.parse import quote
 
 import yaml
 
-from otelbridge import dialects, langfuse_policy, masks, policy, semconv
+from otelbridge import langfuse_policy, masks, policy, semconv
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # also when loaded by its path
+import docs_tables
+import ottl_masking
 import ottl_rules as ottl
 
 HERE: Final = Path(__file__).resolve().parent
-DOCS: Final = HERE.parent / "docs" / "collector.md"
-#: In the order in which they are merged; `metrics` is picked up once it is there.
+#: In the order in which they are merged.
 LAYERS: Final = ("base", "normalise", "masking", "tempo", "langfuse", "metrics")
 _DATASOURCE: Final = {"type": "tempo", "uid": "otelbridge-tempo"}  # fixed, as in grafana/
 _PLACEHOLDER: Final = re.compile(r"@(?P<name>[A-Za-z_]+)@")
@@ -65,54 +66,11 @@ VARIABLES: Final = _load_variables()
 
 
 # -- layers ----------------------------------------------------------------------------------------
-_FFFD: Final = '"\\\\x{FFFD}", "\\uFFFD"'  # reads an invalid byte as U+FFFD and makes it a real one
-
 _SCRUB_RESOURCE: Final = f"""\
       - statements:
           - delete_key(resource.attributes, "{semconv.PROCESS_COMMAND_LINE}")
           - delete_key(resource.attributes, "{semconv.PROCESS_COMMAND_ARGS}")
-          - replace_all_patterns(resource.attributes, "value", {_FFFD})"""
-
-
-def _borrowed(context: str) -> dict[str, str]:
-    """Attributes that a name or status message is for the time of its cleaning, and their paths."""
-    paths = {"name": f"{context}.name"}
-    if context == "span":
-        paths["status"] = "span.status.message"
-    return {f"\\x00{name}": path for name, path in paths.items()}
-
-
-def _scrub(context: str) -> tuple[str, str]:
-    """Repair of invalid UTF-8 in name, keys and values of a span or event: opening and close.
-
-    The values are looked at as JSON text, in which an invalid byte is an escape: that costs a third
-    of running the pattern over each value, and the masking layer uses the text too. Name and status
-    message are attributes from the opening to the close, so that one pass serves all.
-    """
-    cached, attributes = f"{context}.cache", f"{context}.attributes"
-    borrowed = _borrowed(context)
-    statements = [f'set({cached}["keys"], String(Keys({attributes})))']
-    statements += [f'set({attributes}["{key}"], {path})' for key, path in borrowed.items()]
-    statements.append(f'set({cached}["text"], String(Values({attributes})))')
-    # JSON has no NaN and no infinity: without a text to look at, every detector has to run.
-    every = " ".join(part for parts in masks.MASK_TRIGGERS for part in parts)
-    statements.append(
-        f'set({cached}["text"], {ottl.quoted(every + chr(92) + "ufffd")}) '
-        f'where {cached}["text"] == nil'
-    )
-    statements += [
-        f'replace_all_patterns({attributes}, "{mode}", {_FFFD}) '
-        f'where Index({cached}["{text}"], "\\\\ufffd") >= 0'
-        for mode, text in (("key", "keys"), ("value", "text"))
-    ]
-    close = [f'set({path}, {attributes}["{key}"])' for key, path in borrowed.items()]
-    close += [f'delete_key({attributes}, "{key}")' for key in borrowed]
-    if context == "span":
-        close.append(
-            f"set({ottl.at(semconv.OVERSIZE)}, true) "
-            'where Len(span.cache["text"]) > @OTELBRIDGE_COLLECTOR_TEMPO_VALUE_BYTES@'
-        )
-    return "      - statements:\n" + ottl.lines(statements, 10), ottl.lines(close, 10)
+          - replace_all_patterns(resource.attributes, "value", {ottl_masking.REPAIR})"""
 
 
 def _panes() -> dict[str, str]:
@@ -159,19 +117,23 @@ def _table_values() -> dict[str, str]:
     return {
         "is_gen_ai": gen_ai,
         "unsettled_provider": (
-            f'({provider} == nil or {provider} == "") and IsString({system}) and ({gen_ai})'
+            f'(({provider} == nil and IsString({system})) or {provider} == "") and ({gen_ai})'
         ),
         "provider_statements": ottl.provider_statements(),
         "dialect_groups": ottl.dialect_groups(),
         "operation_statements": ottl.operation_statements(),
+        "langfuse_details_groups": ottl.langfuse_details_groups(),
         "type_statements": ottl.type_statements(),
-        "mask_span": ottl.mask_statements("span"),
-        "mask_event": ottl.mask_statements("spanevent"),
         "scrub_resource": _SCRUB_RESOURCE,
-        "scrub_span": _scrub("span")[0],
-        "scrub_span_end": _scrub("span")[1],
-        "scrub_event": _scrub("spanevent")[0],
-        "scrub_event_end": _scrub("spanevent")[1],
+        "scrub_span": ottl_masking.scrub("span", masking=False),
+        "scrub_event": ottl_masking.scrub("spanevent", masking=False),
+        "mask_span": ottl_masking.scrub("span", masking=True),
+        "mask_event": ottl_masking.scrub("spanevent", masking=True),
+        "mask_resource": ottl_masking.mask_resource(),
+        "mask_log": ottl_masking.mask_everything("replace_all_patterns", 'log.attributes, "value"'),
+        "mask_body": ottl_masking.mask_everything("replace_pattern", "log.body"),
+        "strip_log": ottl.strip_statements("log"),
+        "credential_header": ottl.quoted(masks.CREDENTIAL_HEADER_PATTERN),
         "bound_span": _bound("span"),
         "bound_event": _bound("spanevent"),
         "shadowed_by": ottl.any_present(langfuse_policy.SHADOWED_BY_KEYS),
@@ -179,14 +141,17 @@ def _table_values() -> dict[str, str]:
         "shadowing_statements": ottl.shadowing_statements(),
         "observation_type_statements": ottl.observation_type_statements(),
         "level_statements": ottl.level_statements(level),
-        "prompt_version_is_integer": ottl.is_integer(
-            ottl.at(semconv.LANGFUSE_OBSERVATION_PROMPT_VERSION)
-        ),
+        "prompt_link_statements": ottl.prompt_link_statements(),
+        "prompt_version_statements": ottl.prompt_version_statements(),
+        "uncounted_operation": ottl.uncounted_operation(),
+        "usage_key": ottl.quoted(langfuse_policy.USAGE_KEY_PATTERN),
+        "usage_condition": ottl.usage_condition(),
+        "usage_statements": ottl.usage_statements(),
+        "cost_statements": ottl.cost_statements(),
         "strip_span": ottl.strip_statements("span"),
         "strip_event": ottl.strip_statements("spanevent"),
         "content_event": ottl.quoted(policy.CONTENT_EVENT_PATTERN),
         "misleading_key": ottl.quoted(langfuse_policy.MISLEADING_KEY_PATTERN),
-        "credential_header": ottl.quoted(masks.CREDENTIAL_HEADER_PATTERN),
         "gen_ai_conditions": ottl.lines([gen_ai], 10),
         "not_gen_ai": "\n".join(absent),
         "branch": semconv.BRANCH,
@@ -204,7 +169,6 @@ def _table_values() -> dict[str, str]:
         "langfuse_session": semconv.LANGFUSE_SESSION_ID,
         "langfuse_url": semconv.LANGFUSE_URL,
         "grafana_url": semconv.GRAFANA_URL,
-        "prompt_version": semconv.LANGFUSE_OBSERVATION_PROMPT_VERSION,
         "completion_start": semconv.LANGFUSE_OBSERVATION_COMPLETION_START_TIME,
         "first_chunk": semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK,
         "keep": semconv.LLM_KEEP,
@@ -214,10 +178,11 @@ def _table_values() -> dict[str, str]:
 
 
 def render_layer(name: str) -> str:
-    """The text of `layers/<name>.yaml`; a layer without a template is written by hand."""
-    template = HERE / "templates" / f"{name}.yaml"
-    if not template.exists():
-        return (HERE / "layers" / f"{name}.yaml").read_text("utf-8")
+    """The text of `layers/<name>.yaml` from its template."""
+    return _rendered(HERE / "templates" / f"{name}.yaml")
+
+
+def _rendered(template: Path) -> str:
     text = template.read_text("utf-8")
     tables = _table_values()
     for _ in range(2):  # a value of a table may itself hold a variable
@@ -231,12 +196,7 @@ def render_layer(name: str) -> str:
 
 def layer_names(*, langfuse: bool) -> tuple[str, ...]:
     """The layers of a single file, in the order in which they are merged."""
-    return tuple(
-        name
-        for name in LAYERS
-        if (langfuse or name != "langfuse")
-        and any((HERE / folder / f"{name}.yaml").exists() for folder in ("templates", "layers"))
-    )
+    return tuple(name for name in LAYERS if langfuse or name != "langfuse")
 
 
 # -- single files ----------------------------------------------------------------------------------
@@ -296,68 +256,21 @@ def render_config(*, langfuse: bool) -> str:
     return header + body
 
 
-# -- docs ------------------------------------------------------------------------------------------
-def _variables_table() -> str:
-    rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
-    for variable in VARIABLES:
-        default = re.sub(r".*:-(.*)}", r"\1", variable.default)  # of the innermost alias
-        shown = f"`{default}`" if default else "none"
-        rows.append(f"| `{variable.name}` | {shown} | {variable.meaning} |")
-    return "\n".join(rows)
-
-
-def _masking_table() -> str:
-    rows = ["| Becomes | Pattern is run when the values hold |", "|---|---|"]
-    for (_, replacement), triggers in zip(masks.MASK_PATTERNS, masks.MASK_TRIGGERS, strict=True):
-        rows.append(f"| `{replacement}` | {', '.join(f'`{part}`' for part in triggers)} |")
-    return "\n".join(rows)
-
-
-def _dialects_table() -> str:
-    rows = ["| Dialect | Known by | Old name | Current name |", "|---|---|---|---|"]
-    for dialect in dialects.DIALECTS:
-        known = ", ".join(f"`{key}`" for key in dialect.when)
-        for rule in dialect.rules:
-            old = f"`{rule.source}`"
-            if rule.values:
-                old += ": " + ", ".join(f"{old} → {new}" for old, new in rule.values)
-            if rule.only is not None:
-                old += f" (where `{rule.only[0]}` is {rule.only[1]})"
-            rows.append(f"| {dialect.name} | {known} | {old} | `{rule.target}` |")
-            known = ""
-    return "\n".join(rows)
-
-
-def _docs_blocks() -> dict[str, str]:
-    """Generated parts of `docs/collector.md`, each between two marks with its name."""
-    return {
-        "variables": _variables_table(),
-        "masking": _masking_table(),
-        "dialects": _dialects_table(),
-    }
-
-
-def render_docs() -> str:
-    """The text of `docs/collector.md` with its generated parts renewed."""
-    text = DOCS.read_text(encoding="utf-8")
-    for name, block in _docs_blocks().items():
-        start_mark = f"<!-- {name}: generated by collector/render.py -->"
-        end_mark = f"<!-- end of {name} -->"
-        start, end = text.index(start_mark) + len(start_mark), text.index(end_mark)
-        text = f"{text[:start]}\n{block}\n{text[end:]}"
-    return text
-
-
 def rendered_files() -> dict[Path, str]:
     """Every generated file with the text that it should hold."""
     layers = {
         HERE / "layers" / f"{name}.yaml": render_layer(name) for name in layer_names(langfuse=True)
     }
+    overlays = {
+        HERE / "overlays" / template.name: _rendered(template)
+        for template in (HERE / "templates" / "overlays").glob("*.yaml")
+    }
     singles = {
         HERE / file_name(langfuse=langfuse): render_config(langfuse=langfuse)
         for langfuse in (True, False)
     }
-    return {**layers, **singles, DOCS: render_docs()}
+    variables = [(variable.name, variable.default, variable.meaning) for variable in VARIABLES]
+    return {**layers, **overlays, **singles, **docs_tables.pages(variables)}
 
 
 def main() -> int:

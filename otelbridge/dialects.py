@@ -1,284 +1,37 @@
-"""Other emitters' attribute names and the current gen_ai names that they become: one table.
+"""Current gen_ai names beside those of any emitter, one provider name, fixed number types.
 
-`normalise` applies it here (direct export, `otelbridge local`); `collector/render.py` writes the
-same rules as OTTL into `collector/layers/normalise.yaml` and as a table into `docs/collector.md`.
-Scalars only: message content stays where it is, because Langfuse reads every dialect's content by
-itself and Tempo gets none. A name that is already there wins; the old names stay. Values in,
-values out: no I/O, no OpenTelemetry import.
+`normalise` applies `dialect_table` and what a table of names cannot say; direct export and
+`otelbridge local` call it, and `collector/render.py` writes the same as OTTL. Values in, values
+out: no I/O, no OpenTelemetry import.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from otelbridge import semconv as s
+from otelbridge.dialect_table import DIALECTS, Dialect, Rule
 
-#: How a value is turned: as it is; to an integer or a double (text that holds a number too); from
-#: milliseconds to seconds; to a list of one.
-Conversion = Literal["same", "int", "double", "seconds", "list"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """`target` gets the value of `source`, when `target` is absent and the value no empty text.
-
-    With `values` only the listed values count and each becomes its partner; with `only` the rule
-    holds for spans where that attribute has that value.
-    """
-
-    target: str
-    source: str
-    conversion: Conversion = "same"
-    values: tuple[tuple[str, str], ...] = ()
-    only: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """One emitter's names: `when` lists keys of which one must be there for `rules` to be tried."""
-
-    name: str
-    emitters: str
-    when: tuple[str, ...]
-    rules: tuple[Rule, ...]
-
-
-def _usage(prefix: str, **names: str) -> tuple[Rule, ...]:
-    targets = {
-        "input": s.GEN_AI_USAGE_INPUT_TOKENS,
-        "output": s.GEN_AI_USAGE_OUTPUT_TOKENS,
-        "cache_read": s.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS,
-        "cache_write": s.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS,
-        "reasoning": s.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS,
-    }
-    return tuple(Rule(targets[part], prefix + name, "int") for part, name in names.items())
-
-
-def _operation(source: str, *values: tuple[str, str]) -> Rule:
-    return Rule(s.GEN_AI_OPERATION_NAME, source, values=values)
-
-
-_OPENINFERENCE = Dialect(
-    "OpenInference",
-    "openinference-instrumentation-*, Arize Phoenix",
-    ("openinference.span.kind", "llm.model_name"),
-    (
-        _operation(
-            "openinference.span.kind",
-            ("LLM", "chat"),
-            ("EMBEDDING", "embeddings"),
-            ("AGENT", "invoke_agent"),
-            ("TOOL", "execute_tool"),
-            ("RETRIEVER", "retrieval"),
-            ("RERANKER", "rerank"),
-            ("CHAIN", "invoke_workflow"),
-            ("EVALUATOR", "evaluate"),
-        ),
-        Rule(s.GEN_AI_REQUEST_MODEL, "llm.model_name"),
-        Rule(s.GEN_AI_REQUEST_MODEL, "embedding.model_name"),
-        Rule(s.GEN_AI_REQUEST_MODEL, "reranker.model_name"),
-        Rule(s.GEN_AI_SYSTEM, "llm.provider"),
-        Rule(s.GEN_AI_SYSTEM, "llm.system"),
-        *_usage(
-            "llm.token_count.",
-            input="prompt",
-            output="completion",
-            cache_read="prompt_details.cache_read",
-            cache_write="prompt_details.cache_write",
-            reasoning="completion_details.reasoning",
-        ),
-        Rule(s.GEN_AI_USAGE_COST, "llm.cost.total", "double"),
-        Rule(s.GEN_AI_CONVERSATION_ID, s.SESSION_ID),
-        Rule(s.GEN_AI_TOOL_NAME, "tool.name"),
-        Rule(s.GEN_AI_TOOL_CALL_ID, "tool_call.id"),
-        Rule(s.GEN_AI_AGENT_NAME, "agent.name"),
-    ),
-)
-
-_VERCEL = Dialect(
-    "Vercel AI SDK",
-    "ai (JavaScript), versions 3 to 6",
-    ("ai.operationId",),
-    (
-        # The outer spans repeat the totals of the calls below them, as an agent's span does.
-        _operation(
-            "ai.operationId",
-            *((f"ai.{verb}", "invoke_agent") for verb in ("generateText", "streamText")),
-            *((f"ai.{verb}", "invoke_agent") for verb in ("generateObject", "streamObject")),
-            *((f"ai.{verb}.doGenerate", "chat") for verb in ("generateText", "generateObject")),
-            *((f"ai.{verb}.doStream", "chat") for verb in ("streamText", "streamObject")),
-            ("ai.embed.doEmbed", "embeddings"),
-            ("ai.embedMany.doEmbed", "embeddings"),
-            ("ai.toolCall", "execute_tool"),
-        ),
-        Rule(s.GEN_AI_REQUEST_MODEL, "ai.model.id"),
-        Rule(s.GEN_AI_SYSTEM, "ai.model.provider"),
-        Rule(s.GEN_AI_RESPONSE_MODEL, "ai.response.model"),
-        Rule(s.GEN_AI_RESPONSE_ID, "ai.response.id"),
-        Rule(s.GEN_AI_RESPONSE_FINISH_REASONS, "ai.response.finishReason", "list"),
-        Rule(s.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, "ai.response.msToFirstChunk", "seconds"),
-        *_usage("ai.usage.", input="inputTokens", output="outputTokens"),
-        *_usage("ai.usage.", input="promptTokens", output="completionTokens"),
-        *_usage("ai.usage.", cache_read="cachedInputTokens", reasoning="reasoningTokens"),
-        Rule(
-            s.GEN_AI_USAGE_INPUT_TOKENS,
-            "ai.usage.tokens",
-            "int",
-            only=(s.GEN_AI_OPERATION_NAME, "embeddings"),
-        ),
-        Rule(s.GEN_AI_REQUEST_TEMPERATURE, "ai.settings.temperature", "double"),
-        Rule(s.GEN_AI_REQUEST_TOP_P, "ai.settings.topP", "double"),
-        Rule(s.GEN_AI_REQUEST_TOP_K, "ai.settings.topK", "int"),
-        Rule(s.GEN_AI_REQUEST_FREQUENCY_PENALTY, "ai.settings.frequencyPenalty", "double"),
-        Rule(s.GEN_AI_REQUEST_PRESENCE_PENALTY, "ai.settings.presencePenalty", "double"),
-        Rule(s.GEN_AI_REQUEST_MAX_TOKENS, "ai.settings.maxOutputTokens", "int"),
-        Rule(s.GEN_AI_REQUEST_MAX_TOKENS, "ai.settings.maxTokens", "int"),
-        Rule(s.GEN_AI_TOOL_NAME, "ai.toolCall.name"),
-        Rule(s.GEN_AI_TOOL_CALL_ID, "ai.toolCall.id"),
-        Rule(s.USER_ID, "ai.telemetry.metadata.userId"),
-        Rule(s.SESSION_ID, "ai.telemetry.metadata.sessionId"),
-    ),
-)
-
-#: Before OpenLLMetry, whose `llm.request.type` it uses with values of its own.
-_LITELLM = Dialect(
-    "LiteLLM",
-    "the `otel` callback of litellm and its proxy",
-    ("gen_ai.cost.total_cost", "metadata.user_api_key_hash", "hidden_params"),
-    (
-        _operation(
-            "llm.request.type",
-            *((name, "chat") for name in ("completion", "acompletion", "responses", "aresponses")),
-            *((name, "embeddings") for name in ("embedding", "aembedding")),
-            *((name, "text_completion") for name in ("text_completion", "atext_completion")),
-            *((name, "rerank") for name in ("rerank", "arerank")),
-        ),
-        Rule(s.GEN_AI_USAGE_COST, "gen_ai.cost.total_cost", "double"),
-        Rule(s.USER_ID, "metadata.user_api_key_end_user_id"),
-        Rule(s.USER_ID, "llm.user"),
-    ),
-)
-
-_OPENLLMETRY = Dialect(
-    "OpenLLMetry",
-    "traceloop-sdk, opentelemetry-instrumentation-{openai,anthropic,langchain,…} 0.x",
-    (
-        "traceloop.span.kind",
-        "llm.request.type",
-        "traceloop.workflow.name",
-        "traceloop.association.properties.user_id",
-        "traceloop.association.properties.session_id",
-    ),
-    (
-        _operation(
-            "llm.request.type",
-            ("chat", "chat"),
-            ("completion", "text_completion"),
-            ("embedding", "embeddings"),
-            ("rerank", "rerank"),
-        ),
-        _operation(
-            "traceloop.span.kind",
-            ("workflow", "invoke_workflow"),
-            ("agent", "invoke_agent"),
-            ("tool", "execute_tool"),
-        ),
-        Rule(s.GEN_AI_WORKFLOW_NAME, "traceloop.workflow.name"),
-        Rule(s.GEN_AI_AGENT_NAME, "traceloop.entity.name", only=("traceloop.span.kind", "agent")),
-        Rule(s.GEN_AI_TOOL_NAME, "traceloop.entity.name", only=("traceloop.span.kind", "tool")),
-        *_usage(
-            "gen_ai.usage.",
-            cache_read="cache_read_input_tokens",
-            cache_write="cache_creation_input_tokens",
-            reasoning="reasoning_tokens",
-        ),
-        Rule(s.GEN_AI_USAGE_TOTAL_TOKENS, "llm.usage.total_tokens", "int"),
-        Rule(s.GEN_AI_REQUEST_TOP_K, "llm.top_k", "int"),
-        Rule(s.GEN_AI_REQUEST_FREQUENCY_PENALTY, "llm.frequency_penalty", "double"),
-        Rule(s.GEN_AI_REQUEST_PRESENCE_PENALTY, "llm.presence_penalty", "double"),
-        Rule(s.GEN_AI_REQUEST_STOP_SEQUENCES, "llm.chat.stop_sequences"),
-        Rule(s.USER_ID, "traceloop.association.properties.user_id"),
-        Rule(s.SESSION_ID, "traceloop.association.properties.session_id"),
-    ),
-)
-
-_PYDANTIC_AI = Dialect(
-    "pydantic-ai / Logfire",
-    "pydantic-ai instrumentation, logfire",
-    ("logfire.json_schema", "logfire.msg", "operation.cost"),
-    (
-        Rule(s.GEN_AI_AGENT_NAME, "agent_name"),
-        Rule(s.GEN_AI_REQUEST_MODEL, "model_name"),
-        Rule(s.GEN_AI_USAGE_COST, "operation.cost", "double"),
-        *_usage(
-            "gen_ai.usage.details.",
-            cache_read="cache_read_tokens",
-            cache_write="cache_write_tokens",
-            reasoning="reasoning_tokens",
-        ),
-        _operation("logfire.msg_template", ("{agent_name} run", "invoke_agent")),
-        _operation("logfire.msg_template", ("running tool: {gen_ai.tool.name}", "execute_tool")),
-    ),
-)
-
-_LANGFUSE_SDK = Dialect(
-    "Langfuse SDK",
-    "langfuse (Python, JavaScript)",
-    (s.LANGFUSE_OBSERVATION_TYPE,),
-    (
-        _operation(
-            s.LANGFUSE_OBSERVATION_TYPE,
-            ("generation", "chat"),
-            ("embedding", "embeddings"),
-            ("agent", "invoke_agent"),
-            ("tool", "execute_tool"),
-            ("retriever", "retrieval"),
-            ("evaluator", "evaluate"),
-            ("chain", "invoke_workflow"),
-        ),
-        Rule(s.GEN_AI_REQUEST_MODEL, s.LANGFUSE_OBSERVATION_MODEL_NAME),
-    ),
-)
-
-_OLD_GEN_AI = Dialect(
-    "deprecated gen_ai names",
-    "semantic conventions before 1.37",
-    (
-        "gen_ai.usage.prompt_tokens",
-        "gen_ai.usage.completion_tokens",
-        "gen_ai.openai.request.seed",
-        "gen_ai.openai.request.response_format",
-        "gen_ai.openai.request.service_tier",
-        "gen_ai.openai.response.service_tier",
-        "gen_ai.openai.response.system_fingerprint",
-    ),
-    (
-        *_usage("gen_ai.usage.", input="prompt_tokens", output="completion_tokens"),
-        Rule(s.GEN_AI_REQUEST_SEED, "gen_ai.openai.request.seed", "int"),
-        Rule(
-            s.GEN_AI_OUTPUT_TYPE,
-            "gen_ai.openai.request.response_format",
-            values=(("json_object", "json"), ("json_schema", "json"), ("text", "text")),
-        ),
-        Rule(s.OPENAI_REQUEST_SERVICE_TIER, "gen_ai.openai.request.service_tier"),
-        Rule(s.OPENAI_RESPONSE_SERVICE_TIER, "gen_ai.openai.response.service_tier"),
-        Rule(s.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, "gen_ai.openai.response.system_fingerprint"),
-    ),
-)
-
-#: In the order in which they are tried; a name written by an earlier one stays.
-DIALECTS: Final = (
-    _OPENINFERENCE,
-    _VERCEL,
-    _LITELLM,
-    _OPENLLMETRY,
-    _PYDANTIC_AI,
-    _LANGFUSE_SDK,
-    _OLD_GEN_AI,
-)
+__all__ = [
+    "DIALECTS",
+    "DOUBLE_KEYS",
+    "INTEGER_KEYS",
+    "LANGFUSE_COST",
+    "LANGFUSE_USAGE",
+    "OPERATIONS",
+    "PROVIDERS",
+    "REASONS_TEXT",
+    "Dialect",
+    "Rule",
+    "normalise",
+    "provider_name",
+    "to_double",
+    "to_integer",
+]
 
 #: `gen_ai.system` in any emitter's spelling, lower-cased, and the provider that is meant by it
 #: (values of the gen_ai semantic conventions). Vercel appends the API (`openai.chat`).
@@ -309,8 +62,64 @@ OPERATIONS: Final[tuple[tuple[str, str], ...]] = (
     ("embedding", "embeddings"),
     ("aembedding", "embeddings"),
     ("acompletion", "chat"),
+    ("responses", "chat"),
+    ("aresponses", "chat"),
+    ("anthropic_messages", "chat"),
+    ("atext_completion", "text_completion"),
+    ("arerank", "rerank"),
+    ("aimage_generation", "image_generation"),
+    ("atranscription", "transcription"),
+    ("aspeech", "speech"),
+    ("amoderation", "moderation"),
 )
 _operations = dict(OPERATIONS)
+
+#: Usage and cost that the Langfuse SDK writes as JSON (`langfuse.observation.usage_details` and
+#: `.cost_details`): target, members of which the first that is a number counts, and members that
+#: are added to it. Buckets of Langfuse and of Anthropic are disjoint, the conventions' totals are
+#: not; OpenAI's `prompt_tokens` contain their parts, which stand one level down.
+LANGFUSE_USAGE: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = (
+    (
+        s.GEN_AI_USAGE_INPUT_TOKENS,
+        ("prompt_tokens", "input_tokens", "input"),
+        (
+            "input_cached_tokens",
+            "input_cache_creation",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+        ),
+    ),
+    (
+        s.GEN_AI_USAGE_OUTPUT_TOKENS,
+        ("completion_tokens", "output_tokens", "output"),
+        ("output_reasoning_tokens",),
+    ),
+    (
+        s.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS,
+        (
+            "prompt_tokens_details.cached_tokens",
+            "input_tokens_details.cached_tokens",
+            "input_cached_tokens",
+            "cache_read_input_tokens",
+        ),
+        (),
+    ),
+    (
+        s.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS,
+        ("input_cache_creation", "cache_creation_input_tokens"),
+        (),
+    ),
+    (
+        s.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS,
+        (
+            "completion_tokens_details.reasoning_tokens",
+            "output_tokens_details.reasoning_tokens",
+            "output_reasoning_tokens",
+        ),
+        (),
+    ),
+)
+LANGFUSE_COST: Final = (s.GEN_AI_USAGE_COST, ("total", "input"), ("output",))
 
 #: Number types that TraceQL literals rely on; text that holds a number is turned too.
 INTEGER_KEYS: Final[tuple[str, ...]] = (
@@ -334,6 +143,9 @@ DOUBLE_KEYS: Final[tuple[str, ...]] = (
     s.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK,
     s.GEN_AI_EVALUATION_SCORE_VALUE,
 )
+#: Finish reasons as JSON text; TraceQL finds an element of a list only.
+REASONS_TEXT: Final = r'^\["[^"\\]*"(, ?"[^"\\]*")*\]$'
+_reasons = re.compile(REASONS_TEXT)
 _integer = re.compile(r"^[+-]?[0-9]{1,18}$")
 _number = re.compile(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$")
 
@@ -350,11 +162,15 @@ def normalise(attributes: Mapping[str, Any], gen_ai_keys: tuple[str, ...]) -> di
         if any(key in settled for key in dialect.when):
             for rule in dialect.rules:
                 _apply(rule, settled)
+    _read_langfuse_details(settled)
     if any(key in settled for key in gen_ai_keys):
         operation = settled.get(s.GEN_AI_OPERATION_NAME)
         if isinstance(operation, str) and operation in _operations:
             settled[s.GEN_AI_OPERATION_NAME] = _operations[operation]
         _settle_provider(settled)
+        reasons = settled.get(s.GEN_AI_RESPONSE_FINISH_REASONS)
+        if isinstance(reasons, str) and reasons:
+            settled[s.GEN_AI_RESPONSE_FINISH_REASONS] = _reason_list(reasons)
         _mirror(
             settled,
             s.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS,
@@ -386,7 +202,7 @@ def to_integer(value: Any) -> int | None:
         return value
     if isinstance(value, float):
         return int(value) if abs(value) < 2**63 else None
-    return int(value) if isinstance(value, str) and _integer.match(value) else None
+    return int(value) if isinstance(value, str) and _integer.fullmatch(value) else None
 
 
 def to_double(value: Any) -> float | None:
@@ -395,7 +211,8 @@ def to_double(value: Any) -> float | None:
         return None
     if isinstance(value, int | float):
         return float(value)
-    return float(value) if isinstance(value, str) and _number.match(value) else None
+    number = float(value) if isinstance(value, str) and _number.fullmatch(value) else None
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _or_same(converted: Any, value: Any) -> Any:
@@ -421,6 +238,58 @@ def _apply(rule: Rule, attributes: dict[str, Any]) -> None:
         value = [value]
     if value is not None:
         attributes[rule.target] = value
+
+
+def _read_langfuse_details(attributes: dict[str, Any]) -> None:
+    """Token counts and cost that are only there as Langfuse's JSON."""
+    if s.LANGFUSE_OBSERVATION_TYPE not in attributes:
+        return
+    if s.GEN_AI_USAGE_INPUT_TOKENS not in attributes:
+        usage = _json_object(attributes.get(s.LANGFUSE_OBSERVATION_USAGE_DETAILS))
+        for target, members, added in LANGFUSE_USAGE:
+            tokens = _sum_of(usage, members, added)
+            if tokens is not None:
+                attributes.setdefault(target, int(tokens))
+    if s.GEN_AI_USAGE_COST not in attributes:
+        target, members, added = LANGFUSE_COST
+        cost = _json_object(attributes.get(s.LANGFUSE_OBSERVATION_COST_DETAILS))
+        usd = _sum_of(cost, members, () if _number_at(cost, members[0]) is not None else added)
+        if usd is not None:
+            attributes[target] = usd
+
+
+def _json_object(value: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(value) if isinstance(value, str) else None
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number_at(found: Mapping[str, Any], path: str) -> float | None:
+    value: Any = found
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if known and abs(value) < 2**63 else None
+
+
+def _sum_of(
+    found: Mapping[str, Any], members: tuple[str, ...], added: tuple[str, ...]
+) -> float | None:
+    """The first of the members that is a number, with every one of `added` that is one."""
+    for path in members:
+        first = _number_at(found, path)
+        if first is not None:
+            return first + sum(_number_at(found, other) or 0.0 for other in added)
+    return None
+
+
+def _reason_list(text: str) -> list[str] | str:
+    """The finish reasons that LiteLLM and Logfire write as JSON text, or one as a list of one."""
+    if text.startswith("["):
+        return json.loads(text) if _reasons.fullmatch(text) else text
+    return [text]
 
 
 def _settle_provider(attributes: dict[str, Any]) -> None:

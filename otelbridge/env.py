@@ -358,6 +358,9 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     _own("OTELBRIDGE_TEMPO_URL", "tempo_url", text, "http://localhost:3200",
          "http:// or https:// URL",
          "Tempo API that `otelbridge query` and `otelbridge trace` ask."),
+    _own("OTELBRIDGE_GRAFANA_URL", "grafana_url", text, None, "http:// or https:// URL",
+         "Grafana as a browser reaches it: in `direct` export each observation in Langfuse links "
+         "to its span there."),
     _own("OTELBRIDGE_COLLECTOR_BINARY", "collector_binary", text, None,
          "path of an executable file", "Collector that `otelbridge demo` starts, instead of the "
          "one that `make collector` builds."),

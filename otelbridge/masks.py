@@ -9,7 +9,9 @@ entropy are no regular expressions and do not belong here. Values in, values out
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import string
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Final
 
 from otelbridge import semconv
@@ -40,12 +42,6 @@ MASK_PATTERNS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (r"\b[A-Za-z0-9._%+\-]+@[A-Za-z0-9.\-]+\.[A-Za-z]{2,}\b", "[masked:email]"),
 )
-_masks = tuple(
-    # As RE2 reads them: \s, \b and (?i) know ASCII only.
-    (re.compile(pattern, re.ASCII), replacement.replace("$1", r"\1"))
-    for pattern, replacement in MASK_PATTERNS
-)
-
 
 #: One row for each of `MASK_PATTERNS`: pieces of text of which one must be there for the pattern to
 #: match at all. The Collector looks for these in all values of a span at once before it runs the
@@ -62,6 +58,17 @@ MASK_TRIGGERS: Final[tuple[tuple[str, ...], ...]] = (
     ("=",),
     ("@",),
 )
+#: Letters by how often English text has them; what is not here (`-`, `@`, `J`) is rarer still.
+_FREQUENT: Final = "etaoinsrhldcumfpgwybvkxzjq"
+
+
+def _gated(part: str) -> tuple[str, str, str]:
+    """A trigger behind its two rarest characters: to look for one takes a tenth of the time."""
+    rarest = sorted(set(part), key=_FREQUENT[::-1].find)[:2]
+    return rarest[0], rarest[-1], part
+
+
+_triggers = tuple(_gated(part) for part in dict.fromkeys(sum(MASK_TRIGGERS, ())))
 
 #: Identifiers that a person chose to send; a user id that is a mail address stays one.
 UNMASKED_KEYS: Final = (
@@ -71,11 +78,21 @@ UNMASKED_KEYS: Final = (
     semconv.LANGFUSE_SESSION_ID,
     semconv.GEN_AI_CONVERSATION_ID,
 )
-#: Captured headers that are secrets as a whole; their values are lists, which no pattern reaches.
-CREDENTIAL_HEADER_PATTERN: Final = (
-    r"^(http|rpc)\.[a-z._]+\.(header|metadata)\.((proxy-)?authorization|(set-)?cookie|x-auth-token"
-    r"|(x-)?(goog-)?api[-_]?key)$"
+#: The same on a resource, and names of machines, which may look like mail addresses (`celery@…`).
+UNMASKED_RESOURCE_KEYS: Final = (
+    *UNMASKED_KEYS,
+    semconv.SERVICE_INSTANCE_ID,
+    semconv.HOST_NAME,
 )
+#: Captured headers that are secrets as a whole; their values are lists, which no pattern reaches.
+#: Where an emitter puts all headers into one attribute (OpenLLMetry, LiteLLM), that one goes.
+CREDENTIAL_HEADER_PATTERN: Final = (
+    r"^(((http|rpc)\.[a-z._]+\.(header|metadata)|ai\.request\.headers)\.((proxy-)?authorization"
+    r"|(set-)?cookie|x-auth-token|(x-)?(goog-)?api[-_]?key)|(gen_ai|llm)\.headers"
+    r"|metadata\.requester_custom_headers)$"
+)
+#: One of these is in every such key.
+CREDENTIAL_HEADER_PARTS: Final = (".header", ".metadata.", "custom_headers")
 _credential_header = re.compile(CREDENTIAL_HEADER_PATTERN)
 
 #: A query parameter of this name loses its value wherever a URL or a query string is recorded.
@@ -85,10 +102,21 @@ SECRET_PARAMETER: Final = re.compile(
 )
 
 
+def may_hold_secret(text: str) -> bool:
+    """False when no pattern can match: quick, for many values of a span at once."""
+    for one, other, part in _triggers:  # noqa: SIM110 - any() takes twice the time
+        if one in text and other in text and part in text:
+            return True
+    return False
+
+
 def mask_text(text: str) -> str:
     """The text with every secret that a regular expression can decide replaced by a marker."""
-    for pattern, replacement in _masks:
-        text = pattern.sub(replacement, text)
+    for triggers, mask in _masks:
+        for part in triggers:
+            if part in text:
+                text = mask(text)
+                break
     return text
 
 
@@ -97,13 +125,110 @@ def mask_query(text: str) -> str:
     return SECRET_PARAMETER.sub(r"\1[masked]", text)
 
 
-def mask_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def mask_changes(
+    attributes: Mapping[str, Any], unmasked: Collection[str] = UNMASKED_KEYS
+) -> dict[str, str | None]:
+    """What `mask_attributes` changes: keys and their masked text, or None for a header to remove.
+
+    Args:
+        attributes: Attributes of a span, an event or a link.
+        unmasked: Keys whose values stay. The Collector knows identifiers on spans only: the
+            attributes of events are masked with `unmasked=()`.
+    """
+    changes: dict[str, str | None] = {}
+    texts = []
+    for key, value in attributes.items():
+        if _may_be_header(key) and _credential_header.match(key):
+            changes[key] = None
+        elif isinstance(value, str):
+            texts.append(value)
+    if may_hold_secret("\n".join(texts)):
+        for key, value in attributes.items():
+            if isinstance(value, str) and key not in unmasked and key not in changes:
+                masked = mask_text(value)
+                if masked != value:
+                    changes[key] = masked
+    return changes
+
+
+def _may_be_header(key: str) -> bool:
+    return "header" in key or ".metadata." in key
+
+
+def mask_attributes(
+    attributes: Mapping[str, Any], unmasked: Collection[str] = UNMASKED_KEYS
+) -> dict[str, Any]:
     """Span or event attributes with every text value masked; lists and numbers stay.
 
-    Identifiers (`UNMASKED_KEYS`) stay as they are; headers that are secrets are removed.
+    Identifiers (`unmasked`) stay as they are; headers that are secrets are removed.
     """
+    changes = mask_changes(attributes, unmasked)
     return {
-        key: mask_text(value) if isinstance(value, str) and key not in UNMASKED_KEYS else value
+        key: changes.get(key, value)
         for key, value in attributes.items()
-        if not _credential_header.match(key)
+        if changes.get(key, value) is not None or key not in changes
     }
+
+
+# -- the patterns as functions ---------------------------------------------------------------------
+# RE2 takes a time in proportion to the text. Python's matcher starts anew at each word boundary:
+# 100 kB of `a-a-a-…` with one `@` hold it, and every thread of the service, for seconds. So the two
+# patterns that this concerns are searched by hand, with the same result (a test compares them).
+_EMAIL_CHARACTERS: Final = f"{string.ascii_letters}{string.digits}._%+-"
+_email_domain = re.compile(r"@[A-Za-z0-9.\-]+\.[A-Za-z]{2,}\b", re.ASCII)
+_jwt_start = re.compile(r"\beyJ", re.ASCII)
+_jwt_segment = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
+_JWT_SEGMENT_LENGTH: Final = 8
+
+
+def _mask_emails(text: str, replacement: str) -> str:
+    parts: list[str] = []
+    done = searched = 0
+    while (at := text.find("@", searched)) >= 0:
+        local = text[max(done, searched) : at]
+        run = local[len(local.rstrip(_EMAIL_CHARACTERS)) :]
+        after_match = parts and len(run) == at - done  # a match before it is a word boundary
+        run = run if after_match else run.lstrip("%+.-")
+        searched = at + 1
+        domain = _email_domain.match(text, at) if run else None
+        if domain is not None:
+            parts += [text[done : at - len(run)], replacement]
+            done = searched = domain.end()
+    return "".join(parts) + text[done:] if parts else text
+
+
+def _mask_jwts(text: str, replacement: str) -> str:
+    parts: list[str] = []
+    done = searched = 0
+    while (start := _jwt_start.search(text, searched)) is not None:
+        first = _jwt_segment.match(text, start.end())
+        assert first is not None  # it matches empty text
+        searched = start.end()
+        end = first.end()
+        second = _jwt_segment.match(text, end + 1) if text[end : end + 1] == "." else None
+        if (
+            second is None
+            or second.end() - second.start() < _JWT_SEGMENT_LENGTH
+            or text[second.end() : second.end() + 1] != "."
+        ):
+            searched = end  # no start within this segment can match
+        elif end - start.end() >= _JWT_SEGMENT_LENGTH:
+            last = _jwt_segment.match(text, second.end() + 1)
+            assert last is not None
+            parts += [text[done : start.start()], replacement]
+            done = searched = last.end()
+    return "".join(parts) + text[done:] if parts else text
+
+
+def _mask_function(pattern: str, replacement: str) -> Callable[[str], str]:
+    by_hand = {"[masked:jwt]": _mask_jwts, "[masked:email]": _mask_emails}.get(replacement)
+    if by_hand is not None:
+        return partial(by_hand, replacement=replacement)
+    # As RE2 reads them: \s, \b and (?i) know ASCII only.
+    return partial(re.compile(pattern, re.ASCII).sub, replacement.replace("$1", r"\1"))
+
+
+_masks: Final = tuple(
+    (triggers, _mask_function(*row))
+    for triggers, row in zip(MASK_TRIGGERS, MASK_PATTERNS, strict=True)
+)

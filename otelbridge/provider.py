@@ -29,6 +29,7 @@ from otelbridge.processors.llm_view import ViewMarks
 from otelbridge.processors.pipeline import BridgeSpanProcessor
 from otelbridge.propagation import BridgePropagator
 from otelbridge.settings import Settings, set_environment_defaults
+from otelbridge.span_rules import Pages
 from otelbridge.trust import TrustedHosts
 
 _logger = logging.getLogger("otelbridge")
@@ -225,14 +226,19 @@ def _export_path(settings: Settings) -> SpanProcessor | None:
         return batch_processor(exporter, settings) if exporter is not None else None
     from otelbridge.exporters.branches import langfuse_branch, tempo_branch
 
+    pages = Pages(
+        langfuse_url=settings.langfuse.public_url or "",
+        langfuse_project_id=settings.langfuse.project_id or "",
+        grafana_url=settings.grafana_url or "",
+    )
     streams = []
     if exporter is not None:
-        streams.append(batch_processor(tempo_branch(exporter), settings))
+        streams.append(batch_processor(tempo_branch(exporter, pages), settings))
     if settings.langfuse.configured:
         langfuse = langfuse_exporter(
             settings.langfuse, timeout_seconds=settings.otlp.timeout_seconds
         )
-        streams.append(batch_processor(langfuse_branch(langfuse), settings))
+        streams.append(batch_processor(langfuse_branch(langfuse, pages), settings))
     return Streams(*streams)
 
 

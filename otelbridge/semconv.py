@@ -12,6 +12,8 @@ from typing import Final
 
 # -- resource [core] ------------------------------------------------------------------------------
 SERVICE_NAME: Final = "service.name"
+SERVICE_INSTANCE_ID: Final = "service.instance.id"
+HOST_NAME: Final = "host.name"
 SERVICE_VERSION: Final = "service.version"
 DEPLOYMENT_ENVIRONMENT_NAME: Final = "deployment.environment.name"
 PROCESS_COMMAND_LINE: Final = "process.command_line"  # holds secrets: removed
@@ -138,6 +140,8 @@ LANGFUSE_OBSERVATION_COMPLETION_START_TIME: Final = (
 )
 LANGFUSE_OBSERVATION_PROMPT_NAME: Final = "langfuse.observation.prompt.name"
 LANGFUSE_OBSERVATION_PROMPT_VERSION: Final = "langfuse.observation.prompt.version"  # int
+LANGFUSE_PROMPT_NAME: Final = "langfuse.prompt.name"  # read when the longer name is absent
+LANGFUSE_PROMPT_VERSION: Final = "langfuse.prompt.version"  # likewise, int
 
 # -- otelbridge [ob] ------------------------------------------------------------------------------
 LLM_KEEP: Final = "otelbridge.llm.keep"  # true: in the LLM view; false: never; absent: by predicate

@@ -131,6 +131,7 @@ class Settings:
     legacy_gen_ai_system: bool
     log_format: str
     tempo_url: str
+    grafana_url: str | None
     collector_binary: str | None
     origins: Mapping[str, str] = field(repr=False)
     values: Mapping[str, str] = field(repr=False)
@@ -242,6 +243,7 @@ class Settings:
             legacy_gen_ai_system=reader.get("OTELBRIDGE_LEGACY_GEN_AI_SYSTEM"),
             log_format=reader.get("OTELBRIDGE_LOG_FORMAT"),
             tempo_url=reader.base_url("OTELBRIDGE_TEMPO_URL") or "",
+            grafana_url=reader.base_url("OTELBRIDGE_GRAFANA_URL"),
             collector_binary=reader.get("OTELBRIDGE_COLLECTOR_BINARY"),
             **reader.finish(),
         )

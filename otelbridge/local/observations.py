@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from otelbridge import policy, semconv
-from otelbridge.local.records import SpanRecord, attributes_of
+from otelbridge.local.records import SpanRecord
+from otelbridge.local.values import attributes_of
 
 _TYPE_BY_OPERATION: Final = {
     **dict.fromkeys(

@@ -27,6 +27,7 @@ from otelbridge.local.receivers.otlp_http import otlp_http_app
 from otelbridge.local.store.database import Store
 from otelbridge.local.store.retention import Limits
 from otelbridge.local.tempo_api import tempo_app
+from otelbridge.span_rules import NO_PAGES, Pages
 
 _START_SECONDS: Final = 15.0
 _STOP_SECONDS: Final = 5.0
@@ -84,6 +85,7 @@ class LocalServer:
         self.host = host
         self._preview_raw = preview_raw
         self._compat = compat
+        self._pages = NO_PAGES
         self.project = project
         self.otlp_http_url = ""
         self.otlp_grpc_endpoint = ""
@@ -128,7 +130,12 @@ class LocalServer:
             ):
                 sockets.append(_bind(self.host, port, flag))
             self._store = Store(self._directory, self._limits)
-            self._grpc = grpc_server(self._store.write, preview_raw=self._preview_raw)
+            if self._preview_raw:  # only then the spans of the OTLP ports have a page there
+                url = f"http://{_url_host(self.host)}:{sockets[2].getsockname()[1]}"
+                self._pages = Pages(url, self.project.project_id)
+            self._grpc = grpc_server(
+                self._store.write, preview_raw=self._preview_raw, pages=self._pages
+            )
             grpc_port = _bind_grpc(self._grpc, self.host, self._ports.otlp_grpc)
             self._name_addresses(sockets, grpc_port)
             self._serve(sockets)
@@ -180,7 +187,7 @@ class LocalServer:
         """Run the three HTTP applications in a thread; returns once all have started."""
         store = self.store
         apps: tuple[Starlette, ...] = (
-            otlp_http_app(store.write, preview_raw=self._preview_raw),
+            otlp_http_app(store.write, preview_raw=self._preview_raw, pages=self._pages),
             tempo_app(store, self._ready.is_set, self._compat),
             langfuse_app(store, self.project),
         )

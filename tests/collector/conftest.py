@@ -76,6 +76,20 @@ def from_attributes(attributes: Iterable[KeyValue]) -> dict[str, Any]:
     return {item.key: from_any_value(item.value) for item in attributes}
 
 
+def http_get(url: str, accept: str = "text/plain") -> bytes:
+    """The body of a page on loopback; fails unless the answer is 200."""
+    address, _, path = url.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request("GET", f"/{path}", headers={"Accept": accept})
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.status == 200, body
+        return body
+    finally:
+        connection.close()
+
+
 @dataclass
 class Received:
     """One span as a stand-in took it."""
@@ -274,7 +288,7 @@ class Bench:
         assert self.post(self.request(spans, resource).SerializeToString()) == 200
 
     # -- waiting -----------------------------------------------------------------------------------
-    def wait(self, predicate: Callable[[], Any], what: str, timeout_seconds: float = 10.0) -> None:
+    def wait(self, predicate: Callable[[], Any], what: str, timeout_seconds: float = 30.0) -> None:
         deadline = time.monotonic() + timeout_seconds
         while not predicate():
             if time.monotonic() > deadline:
@@ -348,6 +362,25 @@ def bench(collector_binary: Path) -> Iterator[Bench]:
     """One Collector with both branches, shared: tests tell their spans apart by trace id."""
     with ExitStack() as stack:
         yield _start_bench(stack, collector_binary)
+
+
+@pytest.fixture(scope="module")
+def module_bench(collector_binary: Path) -> Iterator[Bench]:
+    """A Collector with both branches for one module, whose stores hold nothing else."""
+    with ExitStack() as stack:
+        yield _start_bench(stack, collector_binary)
+
+
+@pytest.fixture(scope="session")
+def metrics(collector_binary: Path) -> Iterator[Any]:
+    """One Collector for all tests of metrics that need no setting of their own (metrics_bench)."""
+    from tests.collector.metrics_bench import running  # it imports this module
+
+    services = "llm-gw|other"
+    with running(
+        collector_binary, OTELBRIDGE_COLLECTOR_METRICS_UNCOUNTED_SERVICES=services
+    ) as made:
+        yield made
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ import itertools
 import json
 import re
 import urllib.parse
+from pathlib import Path
 
 import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
 from otelbridge import langfuse_policy, policy, semconv
+from otelbridge.processors.cost import Usage
 
 pytestmark = pytest.mark.collector
 
@@ -44,6 +46,8 @@ CONTENT_KEYS = (
     "llm.invocation_parameters",
     "llm.tools.0.tool.json_schema",
     "llm.openai.messages",
+    "llm.some_new_provider.messages",
+    "llm.ollama.prompt",
     "llm.request.functions.0.parameters",
     "model_request_parameters",
     "retrieval.documents.0.document.content",
@@ -65,6 +69,54 @@ CONTENT_KEYS = (
     "final_result",
     "prompt",
     "output",
+    "gen_ai.input",
+    "gen_ai.tool.input",
+    "gen_ai.embeddings.input",
+    "gen_ai.task.output",
+    "gen_ai.request.structured_output_schema",
+    "gen_ai.response.text",
+    "llm.headers",
+    "langfuse.experiment.item.expected_output",
+    "input.audio.transcript",
+    "output.images.0.image.url",
+    "llm.choices.0.completion.text",
+    "llm.system_prompt",
+    "llm.watsonx.completions.responses",
+    "document.metadata",
+    "message_content.text",
+    "message.tool_calls.0.tool_call.function.arguments",
+    "completion.text",
+    "annotations.0.annotation.explanation",
+    "evaluation.explanation",
+    "traceloop.prompt.template_variables",
+    "mcp.response.value",
+    "crewai.agent.backstory",
+    "crew_inputs",
+    "db.query.result.document",
+    "db.chroma.query.where_document",
+    "db.marqo.search.query",
+    "pinecone.query.queries",
+    "db.query.parameter.0",
+    "db.statement.parameters",
+    "ai.result.text",
+    "ai.response.providerMetadata",
+    "metadata.vector_store_request_metadata",
+    "metadata.requester_custom_headers",
+    "guardrail_response",
+    "pydantic_ai.all_messages",
+    "pydantic_ai.decision.answers",
+    "pydantic_ai.tool.retry.cause",
+    "request_data",
+    "haystack.pipeline.input_data",
+    "mlflow.chat.messages",
+    "lk.pii.response.text",
+    "genkit:input",
+    "braintrust.output_json",
+    "flue.task.prompt",
+    "http.request.body",
+    "messaging.message.body",
+    "jsonrpc.request.params",
+    "question",
 )
 #: Close to a content key, and none.
 KEPT_KEYS = (
@@ -77,9 +129,41 @@ KEPT_KEYS = (
     "langfuse.trace.name",
     "ai.operationId",
     "llm.token_count.prompt",
+    "llm.token_count.completion_details.audio",
+    "llm.openai.model",
     "llm.cost.input",
     "inputs.count",
     "my.prompt",
+    "gen_ai.output.type",
+    "gen_ai.tool.description",
+    "gen_ai.response.id",
+    "gen_ai.request.model.version",
+    "gen_ai.agent.description",
+    "langfuse.observation.metadata.note",
+    "langfuse.experiment.item.id",
+    "ai.telemetry.metadata.userId",
+    "ai.response.finishReason",
+    "llm.request.type",
+    "llm.response.finish_reason",
+    "llm.prompt_template.version",
+    "traceloop.prompt.key",
+    "traceloop.entity.name",
+    "document.id",
+    "tool.name",
+    "evaluation.score",
+    "metadata.requester_metadata",
+    "http.request.body.size",
+    "http.request.header.content-type",
+    "messaging.message.body.size",
+    "db.query.text",
+    "db.query.result.id",
+    "mcp.method.name",
+    "haystack.component.input_types",
+    "lk.function_tool.name",
+    "message",
+    "query",
+    "text",
+    "data",
     "user.id",
 )
 CONTENT_EVENTS = (
@@ -91,7 +175,10 @@ CONTENT_EVENTS = (
     "gen_ai.content.prompt",
     "gen_ai.content.completion",
     "gen_ai.client.inference.operation.details",
+    "gen_ai.content.completion.chunk",
+    "llm.content.completion.chunk",
 )
+COLLECTOR = Path(__file__).resolve().parents[2] / "collector"
 LLM = {semconv.GEN_AI_OPERATION_NAME: "chat", semconv.GEN_AI_REQUEST_MODEL: "gpt-4o"}
 CANARY = "canary-7c1f the text of a prompt"
 
@@ -204,6 +291,21 @@ def test_content_keys_leave_for_langfuse_only(bench, key):
     assert langfuse.attributes == langfuse_policy.langfuse_attributes(attributes)
     if removed:
         assert not any(value.encode() in body for body in bench.tempo.store.bodies)
+
+
+def test_keys_close_to_content_keys_are_decided_as_the_policy_decides(bench):
+    """The Collector's patterns are folded for Go's matcher; each key's neighbours tell a slip."""
+    trace_id = bench.new_trace()
+    known = (*CONTENT_KEYS, *KEPT_KEYS)
+    changed = {
+        c for key in known for c in (key[:-1], key + "s", key + ".0.x", "x" + key, key + "_")
+    }
+    keys = sorted({*known, *changed})
+    parts = [keys[start : start + 100] for start in range(0, len(keys), 100)]
+    bench.send(*(bench.span(trace_id, dict.fromkeys(part, 1)) for part in parts))
+    received = bench.at_tempo(trace_id, len(parts)).values()
+    kept = {key for span in received for key in span.attributes} - {semconv.CONTENT_REMOVED}
+    assert kept & set(keys) == {key for key in keys if not policy.is_content_key(key)}
 
 
 def test_content_in_events_is_removed_for_tempo_and_kept_for_langfuse(bench):
@@ -455,6 +557,29 @@ def _start_ns(received):
     return received.span.start_time_unix_nano
 
 
+_USAGE = semconv.GEN_AI_USAGE_PREFIX
+#: Token counts of every shape: whole, with parts, without their parts, parts alone, no counts.
+USAGE_CASES = [
+    {_USAGE + "input_tokens": 64, _USAGE + "output_tokens": 52},
+    {_USAGE + "input_tokens": "64"},
+    {_USAGE + "output_tokens": 0},
+    {
+        _USAGE + "input_tokens": 100,
+        _USAGE + "cache_read.input_tokens": 40,
+        _USAGE + "cache_write.input_tokens": 10,
+        _USAGE + "output_tokens": 30,
+        _USAGE + "reasoning.output_tokens": 20,
+        _USAGE + "total_tokens": 130,
+    },
+    {_USAGE + "input_tokens": 5, _USAGE + "cache_read.input_tokens": 100},
+    {_USAGE + "output_tokens": 5, _USAGE + "reasoning.output_tokens": 100},
+    {_USAGE + "cache_read.input_tokens": 7, _USAGE + "reasoning.output_tokens": 3},
+    {_USAGE + "cache_read.input_tokens": 0},
+    {_USAGE + "input_tokens": -1, _USAGE + "output_tokens": "many"},
+    {_USAGE + "input_tokens": 1, semconv.LANGFUSE_OBSERVATION_USAGE_DETAILS: '{"input": 9}'},
+]
+
+
 @pytest.mark.parametrize(
     "attributes",
     [
@@ -472,8 +597,22 @@ def _start_ns(received):
         {"gen_ai.operation.name": "retrieval", "langfuse.observation.type": "tool"},
         {"gen_ai.operation.name": "retrieval", "gen_ai.request.model": "m"},
         {"gen_ai.usage.cache_write.input_tokens": 5},
+        *USAGE_CASES,
+        *({"gen_ai.usage.cost": cost} for cost in (0.0, 2e-7, 1e-5, 0.00068, 2, 1e7, -1.0)),
+        {"gen_ai.usage.cost": 0.5, "langfuse.observation.cost_details": '{"total":1}'},
+        *(
+            {"gen_ai.operation.name": name, "gen_ai.usage.input_tokens": 5, "llm.cost.total": 1.0}
+            for name in (*langfuse_policy.UNCOUNTED_OPERATIONS, "retrieval", "planning")
+        ),
+        {"gen_ai.prompt.name": "p", "gen_ai.prompt.version": "3"},
+        {"gen_ai.prompt.name": "p", "gen_ai.prompt.version": "v3"},
+        {"gen_ai.prompt.name": "p", "gen_ai.prompt.version": 3, "langfuse.prompt.name": "q"},
+        {"langfuse.prompt.name": "q", "langfuse.prompt.version": "4"},
+        {"langfuse.prompt.name": "q", "langfuse.prompt.version": "latest"},
+        {"gen_ai.prompt.id": "x", "gen_ai.completion.id": "y", "gen_ai.prompt.0.content": "kept"},
         {"gen_ai.input.messages": "[]", **dict.fromkeys(langfuse_policy.SHADOWING_KEYS, "x")},
         dict.fromkeys(langfuse_policy.SHADOWING_KEYS, "x"),
+        {"openinference.span.kind": "CHAIN", "input.value": "q", "prompt": "x", "model": "m"},
         {"otelbridge.llm.keep": True, **dict.fromkeys(langfuse_policy.SHADOWING_KEYS, "x")},
     ],
     ids=str,
@@ -503,11 +642,87 @@ def test_policy_puts_langfuse_types_right():
     first = sent(gen_ai__response__time_to_first_chunk=0.5)
     assert first[semconv.LANGFUSE_OBSERVATION_COMPLETION_START_TIME] == ("2025-10-09T08:53:20.623Z")
     assert sent(gen_ai__operation__name="retrieval")["langfuse.observation.type"] == "retriever"
+    assert sent(gen_ai__prompt__name="p", gen_ai__prompt__version="3") == {
+        semconv.LANGFUSE_OBSERVATION_PROMPT_NAME: "p",
+        semconv.LANGFUSE_OBSERVATION_PROMPT_VERSION: 3,
+    }
     shadowing = {"model": "m", "otelbridge.llm.keep": True}
     assert langfuse_policy.langfuse_attributes(shadowing) == {
         "langfuse.observation.metadata.model": "m"
     }
     assert langfuse_policy.langfuse_attributes({"model": "m"}) == {"model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("case", "buckets"),
+    [
+        (0, {"input": 64, "output": 52, "total": 116}),
+        (2, {"output": 0, "total": 0}),
+        (
+            3,
+            {
+                "input": 50,
+                "input_cached_tokens": 40,
+                "input_cache_creation": 10,
+                "output": 10,
+                "output_reasoning_tokens": 20,
+                "total": 130,
+            },
+        ),
+        (4, {"input": 5, "input_cached_tokens": 100, "total": 105}),
+        (
+            6,
+            {
+                "input": 0,
+                "input_cached_tokens": 7,
+                "output": 0,
+                "output_reasoning_tokens": 3,
+                "total": 10,
+            },
+        ),
+        (7, None),
+        (9, {"input": 9}),
+    ],
+)
+def test_usage_is_spelled_out_as_the_helpers_of_otelbridge_write_it(case, buckets):
+    """Disjoint buckets, so that Langfuse counts and prices no token twice; as `Usage.buckets`."""
+    attributes = policy.entry_attributes(LLM | USAGE_CASES[case])
+    details = langfuse_policy.langfuse_attributes(attributes).get(
+        semconv.LANGFUSE_OBSERVATION_USAGE_DETAILS
+    )
+    assert (json.loads(details) if details else None) == buckets
+    if semconv.LANGFUSE_OBSERVATION_USAGE_DETAILS not in USAGE_CASES[case]:
+        own = Usage(
+            attributes.get(semconv.GEN_AI_USAGE_INPUT_TOKENS),
+            attributes.get(semconv.GEN_AI_USAGE_OUTPUT_TOKENS),
+            attributes.get(semconv.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS),
+            attributes.get(semconv.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS),
+            attributes.get(semconv.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS),
+        )
+        assert own.buckets() == (buckets or {})
+
+
+def test_usage_of_agents_workflows_and_tools_is_not_counted_beside_that_of_the_calls():
+    """Their totals leave, also in other dialects; what was set for Langfuse by name stays."""
+    totals = {
+        semconv.GEN_AI_OPERATION_NAME: "invoke_workflow",
+        semconv.GEN_AI_USAGE_INPUT_TOKENS: 5,
+        semconv.GEN_AI_USAGE_COST: 0.5,
+        "llm.token_count.prompt": 5,
+    }
+    sent = langfuse_policy.langfuse_attributes(totals)
+    assert sent == {
+        semconv.GEN_AI_OPERATION_NAME: "invoke_workflow",
+        semconv.LANGFUSE_OBSERVATION_TYPE: "chain",
+    }
+    own = {semconv.LANGFUSE_OBSERVATION_COST_DETAILS: '{"total":0.1}'}
+    assert langfuse_policy.langfuse_attributes(totals | own) == sent | own
+
+
+def test_langfuse_and_the_metrics_leave_out_the_usage_of_the_same_operations():
+    """The metrics layer names the operations that langfuse_policy.UNCOUNTED_OPERATIONS names."""
+    layer = (COLLECTOR / "layers" / "metrics.yaml").read_text(encoding="utf-8")
+    assert "|".join(langfuse_policy.UNCOUNTED_OPERATIONS) in layer
 
 
 @pytest.mark.parametrize("drop", [False, True])

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from otelbridge import policy
+from otelbridge import langfuse_policy, policy
 from otelbridge import semconv as s
 from tests.collector.emitters import corpus
 from tests.collector.emitters.expected import ABSENT, ANY_SECONDS, ROWS
@@ -273,6 +273,26 @@ def test_langfuse_keeps_prompts_and_tool_data(replay: Replay, emitter: str):
     }
     assert spans, "no span of the emitter arrived"
     assert lost == set()
+
+
+@pytest.mark.collector
+@pytest.mark.parametrize("emitter", corpus.EMITTERS)
+def test_langfuse_is_told_each_token_once(replay: Replay, emitter: str):
+    """Usage stands spelled out on the calls of models; agents, workflows and tools have none."""
+    for recorded_span, item in replay.of("langfuse", emitter):
+        attributes, name = item.attributes, recorded_span.span["name"]
+        details = attributes.get(s.LANGFUSE_OBSERVATION_USAGE_DETAILS)
+        used = {key for key in attributes if key.startswith(s.GEN_AI_USAGE_PREFIX)}
+        if attributes.get(s.GEN_AI_OPERATION_NAME) in langfuse_policy.UNCOUNTED_OPERATIONS:
+            assert not used, name
+            assert details is None, name
+        elif s.GEN_AI_USAGE_INPUT_TOKENS in used:
+            buckets = json.loads(details)
+            tokens = attributes[s.GEN_AI_USAGE_INPUT_TOKENS]
+            tokens += attributes.get(s.GEN_AI_USAGE_OUTPUT_TOKENS, 0)
+            total = "total_tokens" if "total_tokens" in buckets else "total"
+            flat = {k: v for k, v in buckets.items() if isinstance(v, int) and k != total}
+            assert buckets.get(total, tokens) == sum(flat.values()) == tokens, name
 
 
 @pytest.mark.collector

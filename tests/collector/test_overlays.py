@@ -1,79 +1,65 @@
-"""The overlays: combinations are valid, and each does what its header says."""
+"""The overlays as files: combinations are valid, both ends of the version table know their names.
+
+What they do: tests of access, of tiers and of metrics; the debug overlay and the proxy are here.
+"""
 
 from __future__ import annotations
 
-import base64
 import re
 import shutil
-import ssl
 import subprocess
-import urllib.error
-import urllib.request
-from pathlib import Path
+from math import comb
 
-import grpc
 import pytest
 import yaml
 
-from benchmarks._collector import EXPORT_METHOD
 from benchmarks._collector_faults import NGINX, merged
-from otelbridge import collector as collector_module
-from otelbridge import semconv
-from otelbridge.errors import OtelbridgeError
+from tests.collector.overlaying import CONFIGS, FOLDER, LLM, OVERLAYS, load, with_overlays
 
-ROOT = collector_module.project_root()
-FOLDER = ROOT / "collector"
-OVERLAYS = sorted((FOLDER / "overlays").glob("*.yaml"))
-CONFIGS = ("config.yaml", "config.no-langfuse.yaml")
-LLM = {semconv.GEN_AI_OPERATION_NAME: "chat", semconv.LLM_KEEP: True}
+LAYERS = sorted((FOLDER / "layers").glob("*.yaml"))
+# The overlays that concern the front tier: those of collector/validate.sh.
+FRONT = ("zpages", "debug", "fsync", "tls", "auth", "auth-bearer")
 
 
-def load(path):
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-
-
-def with_overlays(tmp_path, *names, base="config.yaml"):
-    """A file with a configuration and overlays, merged as the Collector merges them."""
-    config = load(FOLDER / base)
-    for name in names:
-        config = merged(config, load(FOLDER / "overlays" / f"{name}.yaml"))
-    path = tmp_path / "merged.yaml"
-    path.write_text(yaml.safe_dump(config, width=10**6), encoding="utf-8")
-    return path
+def validate(script, *arguments):
+    """The outcome of collector/validate.sh."""
+    return subprocess.run(
+        [script, *arguments], capture_output=True, text=True, timeout=170, check=False
+    )
 
 
 # -- validity --------------------------------------------------------------------------------------
 @pytest.mark.collector
 @pytest.mark.timeout(180)
 def test_combinations_are_valid(collector_binary):
-    """Both configurations plain, with each overlay and with all; `make collector-validate`: all."""
-    result = subprocess.run(
-        [FOLDER / "validate.sh", "--short", collector_binary],
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=False,
-    )
+    """Each configuration plain, with each overlay, each two and all; the front tier likewise."""
+
+    def tried(overlays):
+        return 1 + overlays + comb(overlays, 2) + 1
+
+    count = 2 * tried(len(OVERLAYS) - 1) + tried(len(FRONT)) + 6  # load-balancing is no overlay
+    result = validate(FOLDER / "validate.sh", collector_binary)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout
-    assert result.stdout == "22 combinations are valid\n"
+    assert result.stdout == f"{count} combinations are valid\n"
 
 
 @pytest.mark.collector
+@pytest.mark.timeout(180)
 def test_a_combination_that_is_not_valid_is_named(collector_binary, tmp_path):
-    """The check can fail: a broken overlay gives status 1 and its name."""
-    shutil.copytree(FOLDER, tmp_path / "collector")
-    broken = tmp_path / "collector" / "overlays" / "fsync.yaml"
-    broken.write_text("extensions: {file_storage/queue: {fsnyc: true}}\n", encoding="utf-8")
-    result = subprocess.run(
-        [tmp_path / "collector" / "validate.sh", "--short", collector_binary],
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=False,
-    )
+    """The check can fail: a wrong key in an overlay, a wrong rule in a configuration."""
+    folder = tmp_path / "collector"
+    shutil.copytree(FOLDER, folder)
+    for path in (folder / "overlays").glob("*.yaml"):  # fewer combinations
+        if path.stem not in {*FRONT, "load-balancing"}:
+            path.unlink()
+    overlay, config = folder / "overlays" / "fsync.yaml", folder / "config.yaml"
+    overlay.write_text("extensions: {file_storage/queue: {fsnyc: true}}\n", encoding="utf-8")
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace("replace_all_patterns(", "replace_al_patterns(", 1), "utf-8")
+    result = validate(folder / "validate.sh", collector_binary)
     assert result.returncode == 1
-    assert "fsync.yaml" in result.stdout
-    assert "fsnyc" in result.stdout
+    for named in (overlay.name, "fsnyc", config.name, "replace_al_patterns"):
+        assert named in result.stdout
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
@@ -82,8 +68,20 @@ def test_overlay_keeps_the_limiter_first_and_every_extension_listed(path, base):
     """Lists are replaced on merge: what an overlay restates still has all that it should."""
     config = merged(load(FOLDER / base), load(path))
     assert config["service"]["pipelines"]["traces/in"]["processors"][0] == "memory_limiter"
-    before = load(FOLDER / base)["service"]["extensions"]
-    assert set(before) <= set(config["service"]["extensions"]) <= set(config["extensions"])
+    before, after = load(FOLDER / base)["service"], config["service"]
+    assert set(before["extensions"]) <= set(after["extensions"]) <= set(config["extensions"])
+    for name, pipeline in before["pipelines"].items():
+        if (path.stem, name) == ("sampling", "traces/in"):  # it moves the fan-out
+            continue
+        for kind in ("processors", "exporters"):
+            assert set(pipeline.get(kind, ())) <= set(after["pipelines"][name].get(kind, ()))
+
+
+#: What a file that render.py writes opens with.
+GENERATED = (
+    "# Generated by `python collector/render.py` from collector/templates/overlays/logs.yaml "
+    "and the tables\n# of otelbridge/; do not edit.\n#\n"
+)
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
@@ -91,7 +89,7 @@ def test_overlay_opens_with_what_it_adds_and_restates(path):
     """Each file says what it adds and which lists it restates, and names its variables."""
     text = path.read_text(encoding="utf-8")
     header = "".join(line for line in text.splitlines(True) if line.startswith("#"))
-    assert header.startswith("# Adds: ")
+    assert header.removeprefix(GENERATED).startswith("# Adds: ")
     assert "# Lists that it restates:" in header
     declared = {
         row["name"]: row["default"]
@@ -100,6 +98,15 @@ def test_overlay_opens_with_what_it_adds_and_restates(path):
     }
     used = re.findall(r"\$\{env:([A-Z0-9_]+):-([^}]*)\}", text)
     assert {(name, default) for name, default in used} <= set(declared.items())
+
+
+def test_every_overlay_is_in_the_table_of_the_docs():
+    """docs/collector-operations.md has a row for each, and for no other."""
+    text = (FOLDER.parent / "docs" / "collector-operations.md").read_text(encoding="utf-8")
+    table = text.split("| Overlay |", 1)[1].split("\n\n", 1)[0]
+    firsts = [line.split("|")[1] for line in table.splitlines()[2:]]
+    named = [name for first in firsts for name in re.findall(r"`([a-z-]+)`", first)]
+    assert sorted(named) == sorted(path.stem for path in OVERLAYS)
 
 
 # -- the newest image ------------------------------------------------------------------------------
@@ -117,8 +124,8 @@ def paths_of(node, prefix=()):
 
 @pytest.mark.parametrize(
     "path",
-    [*(FOLDER / name for name in CONFIGS), *OVERLAYS],
-    ids=lambda path: path.stem,
+    [*(FOLDER / name for name in CONFIGS), *LAYERS, *OVERLAYS],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_names_and_keys_are_valid_for_the_pinned_build_and_for_the_newest_image(path):
     """Only component names and keys that both ends of collector/compatibility.yaml know."""
@@ -144,159 +151,6 @@ def test_pinned_build_has_every_component_of_the_table(collector_binary):
     built = yaml.safe_load(result.stdout)
     for kind, allowed in load(FOLDER / "compatibility.yaml")["components"].items():
         assert set(allowed) <= {item["name"] for item in built[kind]}, kind
-
-
-# -- what they do ----------------------------------------------------------------------------------
-def ask(bench, body, headers=None, context=None):
-    """Status of an export request, over https with a TLS context."""
-    url = bench.collector.otlp_http_url + "/v1/traces"
-    if context:
-        url = url.replace("http://", "https://")
-    request = urllib.request.Request(
-        url, body, {"Content-Type": "application/x-protobuf", **(headers or {})}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
-
-
-@pytest.mark.collector
-@pytest.mark.parametrize("keys", [True, False], ids=["with keys", "without keys"])
-def test_auth_asks_services_for_a_password(make_bench, tmp_path, keys):
-    """Without or with a wrong password 401 and UNAUTHENTICATED; with it spans arrive."""
-    base = CONFIGS[0] if keys else CONFIGS[1]
-    users = tmp_path / "htpasswd"
-    users.write_text("service:made-up\n", encoding="utf-8")
-    bench = make_bench(
-        keys=keys,
-        config=with_overlays(tmp_path, "auth", base=base),
-        environment={
-            "OTELBRIDGE_COLLECTOR_AUTH_HTPASSWD_FILE": str(users),
-            "OTELBRIDGE_COLLECTOR_FLUSH_TIMEOUT": "20ms",
-        },
-    )
-    trace_id = bench.new_trace()
-    body = bench.request([bench.span(trace_id, LLM)]).SerializeToString()
-
-    def basic(password):
-        return "Basic " + base64.b64encode(f"service:{password}".encode()).decode()
-
-    assert ask(bench, body) == 401
-    assert ask(bench, body, {"Authorization": basic("wrong")}) == 401
-    assert ask(bench, body, {"Authorization": "Basic Og=="}) == 401, "empty user and password"
-    with grpc.insecure_channel(bench.collector.otlp_grpc_endpoint) as channel:
-        export = channel.unary_unary(EXPORT_METHOD)
-        with pytest.raises(grpc.RpcError) as failure:
-            export(body, timeout=10)
-        assert failure.value.code() == grpc.StatusCode.UNAUTHENTICATED
-        export(body, timeout=10, metadata=[("authorization", basic("made-up"))])
-    assert len(bench.at_tempo(trace_id, 1)) == 1
-
-
-@pytest.mark.collector
-def test_auth_without_its_file_does_not_start(make_bench, tmp_path):
-    """A forgotten htpasswd file closes the door instead of leaving it open."""
-    missing = tmp_path / "nowhere"
-    with pytest.raises(OtelbridgeError, match="nowhere"):
-        make_bench(
-            config=with_overlays(tmp_path, "auth"),
-            environment={"OTELBRIDGE_COLLECTOR_AUTH_HTPASSWD_FILE": str(missing)},
-        )
-
-
-@pytest.mark.collector
-def test_tls_is_spoken_on_both_receivers(make_bench, tmp_path):
-    """With a certificate https and gRPC over TLS are served, and plain text is not."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    bench = make_bench(
-        config=with_overlays(tmp_path, "tls"),
-        environment={
-            "OTELBRIDGE_COLLECTOR_TLS_CERT_FILE": str(certificate),
-            "OTELBRIDGE_COLLECTOR_TLS_KEY_FILE": str(key),
-            "OTELBRIDGE_COLLECTOR_FLUSH_TIMEOUT": "20ms",
-        },
-    )
-    traces = [bench.new_trace(), bench.new_trace()]
-    bodies = [bench.request([bench.span(t, LLM)]).SerializeToString() for t in traces]
-    assert ask(bench, bodies[0]) == 400, "http on an https port"
-    context = ssl.create_default_context(cafile=certificate)
-    assert ask(bench, bodies[0], context=context) == 200
-    credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
-    with grpc.secure_channel(bench.collector.otlp_grpc_endpoint, credentials) as channel:
-        channel.unary_unary(EXPORT_METHOD)(bodies[1], timeout=10)
-    for trace_id in traces:
-        assert len(bench.at_tempo(trace_id, 1)) == 1
-
-
-@pytest.mark.collector
-def test_sampling_keeps_whole_traces_for_both_stores(make_bench, tmp_path):
-    """Errors, slow and expensive traces are kept whole; the rest, at 0 percent, in neither."""
-    bench = make_bench(
-        config=with_overlays(tmp_path, "sampling"),
-        environment={
-            "OTELBRIDGE_COLLECTOR_SAMPLING_WAIT": "1s",
-            "OTELBRIDGE_COLLECTOR_SAMPLING_PERCENT": "0",
-            "OTELBRIDGE_COLLECTOR_FLUSH_TIMEOUT": "20ms",
-        },
-    )
-    traces = {kind: bench.new_trace() for kind in ("error", "slow", "expensive", "plain")}
-    for kind, trace_id in traces.items():
-        root = bench.span(trace_id, {semconv.LLM_KEEP: True})
-        llm = bench.span(trace_id, LLM, parent=root.span_id.hex())
-        if kind == "error":
-            llm.status.code = 2
-        if kind == "slow":
-            root.end_time_unix_nano = root.start_time_unix_nano + 6_000_000_000
-        if kind == "expensive":
-            llm.attributes.add(key="gen_ai.usage.cost").value.double_value = 0.25
-        bench.send(root, bench.span(trace_id, parent=root.span_id.hex()))
-        bench.send(llm)
-    for kind in ("error", "slow", "expensive"):
-        assert len(bench.at_tempo(traces[kind], 3)) == 3
-        bench.wait(lambda t=traces[kind]: len(bench.langfuse.store.of(t)) == 2, "the LLM view")
-    name = "otelcol_processor_tail_sampling_count_traces_sampled"
-
-    def dropped():
-        with urllib.request.urlopen(bench.collector.metrics_url, timeout=5) as answer:
-            text = answer.read().decode()
-        series = rf'^{name}\S*{{[^}}]*policy="share"[^}}]*sampled="false"[^}}]*}} 4'
-        return re.search(series, text, re.MULTILINE)
-
-    bench.wait(dropped, "the decision on all four traces")
-    assert not bench.tempo.store.of(traces["plain"])
-    assert not bench.langfuse.store.of(traces["plain"])
-
-
-@pytest.mark.collector
-def test_load_balancing_sends_a_trace_to_one_member(make_bench, tmp_path):
-    """A front tier forwards everything to a second tier, which is found by name."""
-    bench = make_bench()
-    config = merged(
-        load(FOLDER / "layers" / "base.yaml"), load(FOLDER / "overlays" / "load-balancing.yaml")
-    )
-    path = tmp_path / "front.yaml"
-    path.write_text(yaml.safe_dump(config, width=10**6), encoding="utf-8")
-    host, _, port = bench.collector.otlp_grpc_endpoint.rpartition(":")
-    front = make_bench(
-        config=path,
-        environment={
-            "OTELBRIDGE_COLLECTOR_TIER_HOST": host,
-            "OTELBRIDGE_COLLECTOR_TIER_PORT": port,
-        },
-    )
-    traces = [front.new_trace() for _ in range(20)]
-    front.send(*(front.span(trace_id, LLM) for trace_id in traces for _ in range(2)))
-    for trace_id in traces:
-        assert len(bench.at_tempo(trace_id, 2)) == 2
 
 
 @pytest.mark.collector

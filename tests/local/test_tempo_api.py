@@ -74,9 +74,11 @@ def rich_request(samples, span):
 
 
 def test_every_field_comes_back_in_json_and_protobuf(local, http, talk, samples, rich):
-    """What was sent equals what v1 and v2 answer, in both encodings."""
+    """What was sent equals what v1 and v2 answer, in both encodings, besides the branch's mark."""
     request = rich_request(samples, rich)
     talk.send(request)
+    resource = request.resource_spans[0].resource
+    resource.attributes.extend(samples.pairs({"otelbridge.branch": "tempo"}))
     sent = TracesData(resource_spans=request.resource_spans)
     base = f"{local.tempo_url}/api"
     v1 = http.get(f"{base}/traces/{rich.trace_id.hex()}").json()
@@ -113,7 +115,10 @@ def test_json_is_written_as_tempo_writes_it(local, http, talk, samples):
         "batches": [
             {
                 "resource": {
-                    "attributes": [{"key": "service.name", "value": {"stringValue": "web"}}]
+                    "attributes": [
+                        {"key": "service.name", "value": {"stringValue": "web"}},
+                        {"key": "otelbridge.branch", "value": {"stringValue": "tempo"}},
+                    ]
                 },
                 "scopeSpans": [
                     {

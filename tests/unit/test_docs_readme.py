@@ -40,6 +40,7 @@ ROOT = Path(__file__).parents[2]
 OWN = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/python.md")
 PAGES = (
     *OWN, "CONTRIBUTING.md", "docs/quickstart.md", "docs/configuration.md", "docs/collector.md",
+    "docs/collector-operations.md", "docs/dialects.md", "docs/metrics.md",
     "examples/services/README.md",
 )  # fmt: skip
 HELPERS = (

@@ -279,6 +279,25 @@ def test_direct_export_sends_two_streams(backend: Backend) -> None:
     assert "authorization" not in headers["/tempo/v1/traces"]
 
 
+def test_direct_export_links_the_stores_to_each_other(backend: Backend) -> None:
+    """The addresses of the settings reach the two branches."""
+    configure(
+        export="direct", otlp_endpoint=f"{backend.url}/tempo",
+        langfuse_public_key="pk-lf-1", langfuse_secret_key="sk-lf-2", langfuse_host=backend.url,
+        langfuse_public_url="https://lf.example", langfuse_project_id="p-7",
+        grafana_url="https://grafana.example",
+    )  # fmt: skip
+    with trace.get_tracer("t").start_as_current_span("chat", attributes=GEN_AI):
+        pass
+    assert provider.flush(5)
+    for path, key, start in (
+        ("/tempo/v1/traces", semconv.LANGFUSE_URL, "https://lf.example/project/p-7/traces/"),
+        ("/api/public/otel/v1/traces", semconv.GRAFANA_URL, "https://grafana.example/explore?"),
+    ):
+        found = {a.key: a.value.string_value for a in backend.spans(path)["chat"].attributes}
+        assert found[key].startswith(start)
+
+
 def test_direct_export_without_keys_sends_one_stream(backend: Backend) -> None:
     """The Langfuse stream is off, the other one goes on."""
     configure(export="direct", otlp_endpoint=backend.url)

@@ -16,19 +16,22 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otelbridge.errors import IngestError, StoreError
 from otelbridge.local.receivers import otlp_decode
 from otelbridge.local.records import BatchWriter, from_otlp_port
+from otelbridge.span_rules import NO_PAGES, Pages
 
 _SERVICE: Final = "opentelemetry.proto.collector.trace.v1.TraceService"
 _THREADS: Final = 4
 
 
-def grpc_server(write: BatchWriter, *, preview_raw: bool = True) -> grpc.Server:
+def grpc_server(
+    write: BatchWriter, *, preview_raw: bool = True, pages: Pages = NO_PAGES
+) -> grpc.Server:
     """A gRPC server with the trace service, not bound to a port and not started."""
 
     def export(body: bytes, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
         try:
             request = otlp_decode.decode_protobuf(body)
             otlp_decode.check_ids(request)
-            write(from_otlp_port(request, preview_raw=preview_raw)).result()
+            write(from_otlp_port(request, preview_raw=preview_raw, pages=pages)).result()
         except IngestError as error:
             busy = error.status == 429
             code = grpc.StatusCode.UNAVAILABLE if busy else grpc.StatusCode.INVALID_ARGUMENT

@@ -22,22 +22,26 @@ from otelbridge.errors import IngestError, StoreError
 from otelbridge.local.receivers import otlp_decode
 from otelbridge.local.receivers.body import read_body, store_batch
 from otelbridge.local.records import Batch, BatchWriter, from_otlp_port
+from otelbridge.span_rules import NO_PAGES, Pages
 
 #: google.rpc codes by HTTP status: INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE.
 _RPC_CODES: Final = {400: 3, 413: 8, 429: 8, 503: 14}
 
 
-def otlp_http_app(write: BatchWriter, *, preview_raw: bool = True) -> Starlette:
+def otlp_http_app(
+    write: BatchWriter, *, preview_raw: bool = True, pages: Pages = NO_PAGES
+) -> Starlette:
     """The application of the OTLP/HTTP port.
 
     Args:
         write: Takes the spans, `Store.write`.
         preview_raw: Whether raw spans also feed the Langfuse preview.
+        pages: Where the preview's pages are, for the links to them.
     """
 
     def to_batch(body: bytes, encoding: str, content_type: str) -> Batch:
         decoded = otlp_decode.decode(otlp_decode.decompress(body, encoding), content_type)
-        return from_otlp_port(decoded, preview_raw=preview_raw)
+        return from_otlp_port(decoded, preview_raw=preview_raw, pages=pages)
 
     async def traces(request: Request) -> Response:
         content_type = request.headers.get("content-type", "")

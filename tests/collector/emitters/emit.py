@@ -2,7 +2,8 @@
 
 Run by `benchmarks/record_emitters.py` as `python emit.py <emitter>` in the emitter's own virtual
 environment, with a sink on loopback as endpoint and a proxy that answers for api.openai.com. Not
-typed, packages are imported inside functions: no two emitters share an environment.
+typed, packages are imported inside functions: no two emitters share an environment. Frameworks
+that have agents and tools of their own are in `frameworks.py`.
 """
 # ruff: noqa: F403, F405 - all canaries and steps, by their names
 
@@ -11,6 +12,7 @@ import json
 import os
 import sys
 
+import frameworks
 from scenarios import *
 
 
@@ -242,38 +244,6 @@ def logfire():
     package.shutdown()
 
 
-def pydantic_ai():
-    """pydantic-ai's own spans on a plain SDK provider."""
-    from pydantic_ai import Agent, Embedder, Tool
-    from pydantic_ai.models.openai import OpenAIChatModel
-
-    made = provider()
-    Agent.instrument_all()
-
-    def lookup_order(order_id: str) -> str:
-        return TOOL_RESULT
-
-    def reserve(order_id: str) -> str:
-        raise OutOfStockError(LEAK)
-
-    model = OpenAIChatModel(CHAT)
-    clerk = Agent(model, name="clerk", system_prompt=SYSTEM, tools=[Tool(lookup_order)])
-    terse = Agent(model, name="terse", instructions=SYSTEM)
-    broken = Agent(model, name="broken", instructions=SYSTEM, tools=[Tool(reserve)])
-    with request():
-        terse.run_sync(QUESTION, model_settings={"temperature": 0.5, "max_tokens": 200})
-    with request():
-        terse.run_stream_sync(f"Speak slowly ({PHRASE} stream).").get_output()
-    with request():
-        clerk.run_sync(TOOL_QUESTION, conversation_id=SESSION)
-    with request():
-        Embedder(f"openai:{EMBEDDER}", instrument=True).embed_query_sync(EMBEDDED)
-    for agent, question in ((terse, FAILING), (broken, TOOL_QUESTION)):
-        with request(), contextlib.suppress(Exception):
-            agent.run_sync(question)
-    made.shutdown()
-
-
 def litellm():
     """litellm's OpenTelemetry callback."""
     import time
@@ -398,4 +368,5 @@ def otelbridge():
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
+    wanted = sys.argv[1]
+    globals().get(wanted, getattr(frameworks, wanted, None))()

@@ -35,6 +35,14 @@ def call(operation: str, model: str | None, *tokens: int, provider: Any = "opena
     return expected | {key: value for key, value in more.items() if value is not None}
 
 
+def used(input_tokens: int, output_tokens: int) -> dict[str, Any]:
+    """Token counts alone: of an emitter that does not name the provider."""
+    return {
+        s.GEN_AI_USAGE_INPUT_TOKENS: input_tokens,
+        s.GEN_AI_USAGE_OUTPUT_TOKENS: output_tokens,
+    }
+
+
 def chat(*tokens: int, answered: bool = True, **more: Any) -> dict[str, Any]:
     """A call of gpt-4o; its answer names the model too."""
     expected = call("chat", "gpt-4o", *tokens, **more)
@@ -61,6 +69,7 @@ COST = {s.GEN_AI_USAGE_COST: 0.00068}
 CHUNK = {s.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: ANY_SECONDS}
 LOGFIRE_CHAT = "Chat Completion with {request_data[model]!r}"
 LOGFIRE_STREAM = "streaming response from {request_data[model]!r} took {duration:.2f}s"
+STOPPED = {s.GEN_AI_RESPONSE_FINISH_REASONS: ["stop"]}
 CLAUDE = "claude-sonnet-4-5"
 
 #: Emitter → (span name, which of that name by start time, expected attributes on both sides).
@@ -95,10 +104,26 @@ ROWS: dict[str, list[tuple[str, int, dict[str, Any]]]] = {
         ("execute_tool lookup_order", 0, step("execute_tool") | TOOL),
         ("invoke_agent clerk", 0, step("invoke_agent") | CLERK | CONVERSATION),
     ],
+    "langchain": [
+        ("ChatOpenAI", 0, chat(*ASKED, answered=False) | WHO | CONVERSATION),
+        # asked for no usage with the stream
+        ("ChatOpenAI", 1, chat(answered=False) | {s.GEN_AI_USAGE_INPUT_TOKENS: ABSENT}),
+        ("ChatOpenAI", 2, chat(*TOOL_ASKED, answered=False)),
+        ("ChatOpenAI", 3, chat(*TOOL_ANSWERED, answered=False)),
+        ("ChatOpenAI", 4, chat(answered=False)),
+        ("RunnableSequence", 0, step("invoke_workflow") | CONVERSATION),
+        ("ChatPromptTemplate", 0, step(ABSENT)),
+        ("Handbook", 0, step("retrieval")),
+        ("lookup_order", 0, step("execute_tool") | TOOL),
+        ("clerk", 0, step("invoke_workflow")),  # LangGraph calls its graph a chain
+        ("agent", 0, step("invoke_agent")),
+    ],
     "langfuse": [
         ("OpenAI-generation", 0, {s.GEN_AI_OPERATION_NAME: "chat"} | WHO),
-        ("OpenAI-generation", 0, {s.GEN_AI_REQUEST_MODEL: "gpt-4o"}),
-        ("OpenAI-embedding", 0, step("embeddings")),
+        ("OpenAI-generation", 0, used(*ASKED) | {s.GEN_AI_REQUEST_MODEL: "gpt-4o"}),
+        ("OpenAI-generation", 1, used(*STREAMED)),
+        ("OpenAI-embedding", 0, step("embeddings") | {s.GEN_AI_USAGE_INPUT_TOKENS: 8}),
+        ("own call", 0, used(11, 7) | {s.GEN_AI_USAGE_COST: 0.0001}),
         # No attribute has the names of tool and agent: they are the names of the spans.
         ("lookup_order", 0, step("execute_tool")),
         ("clerk", 0, step("invoke_agent")),
@@ -107,14 +132,14 @@ ROWS: dict[str, list[tuple[str, int, dict[str, Any]]]] = {
     "litellm": [
         ("POST /ask", 0, chat(*ASKED) | COST),
         ("litellm_request", 0, chat(*ASKED) | COST | {s.USER_ID: "user-123"}),
-        ("litellm_request", 1, chat(*STREAMED)),
+        ("litellm_request", 1, chat(*STREAMED) | STOPPED),
         ("litellm_request", 2, chat(*TOOL_ASKED)),
         ("litellm_request", 3, chat(*TOOL_ANSWERED)),
         ("litellm_request", 4, embeddings(provider=ABSENT)),  # it sends an empty provider
         ("litellm_request", 5, chat(answered=False) | {s.ERROR_TYPE: "RateLimitError"}),
     ],
     "logfire": [
-        (LOGFIRE_CHAT, 0, chat(*ASKED) | COST),
+        (LOGFIRE_CHAT, 0, chat(*ASKED) | COST | STOPPED),
         (LOGFIRE_CHAT, 1, chat() | {s.GEN_AI_USAGE_INPUT_TOKENS: ABSENT}),
         (LOGFIRE_STREAM, 0, chat(*STREAMED)),  # a log: the only one that knows the usage
         (LOGFIRE_CHAT, 2, chat(*TOOL_ASKED)),
@@ -172,6 +197,14 @@ ROWS: dict[str, list[tuple[str, int, dict[str, Any]]]] = {
         ("invoke_agent clerk", 0, step("invoke_agent") | CLERK | CONVERSATION),
         # totals of the calls below stay under names of their own, else they would count twice
         ("invoke_agent clerk", 0, {s.GEN_AI_USAGE_INPUT_TOKENS: ABSENT}),
+    ],
+    "strands": [
+        # it names itself where the provider belongs
+        ("chat", 0, call("chat", "gpt-4o", *ASKED, provider="strands-agents") | WHO),
+        ("chat", 1, call("chat", "gpt-4o", *TOOL_ASKED, provider="strands-agents")),
+        ("chat", 2, call("chat", "gpt-4o", *TOOL_ANSWERED, provider="strands-agents")),
+        ("execute_tool lookup_order", 0, step("execute_tool") | TOOL | WHO),
+        ("invoke_agent clerk", 0, step("invoke_agent") | CLERK),
     ],
     "vercel": [
         ("ai.generateText.doGenerate", 0, chat(*ASKED)),
