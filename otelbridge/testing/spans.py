@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otelbridge import semconv
-from otelbridge.local.records import SpanRecord, attributes_of, service_name
+from otelbridge.local.records import SpanRecord, service_name
 from otelbridge.local.traceql import ast
+from otelbridge.local.values import attributes_of
 
 _KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 _STATUSES = ("unset", "ok", "error")

@@ -41,6 +41,7 @@ OWN = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/python.md")
 PAGES = (
     *OWN, "CONTRIBUTING.md", "docs/quickstart.md", "docs/configuration.md", "docs/collector.md",
     "docs/collector-operations.md", "docs/dialects.md", "docs/metrics.md",
+    "docs/traceql.md", "docs/testing.md",
     "examples/services/README.md",
 )  # fmt: skip
 HELPERS = (

@@ -1,19 +1,23 @@
 """The tree that a TraceQL query becomes: frozen dataclasses, nothing else.
 
-`parser` makes it, `validate` checks it, `lint` warns of it, `plan` and `compile` turn it into SQL, `printing` gives
-its canonical text. A node's `pos` is the offset of its first character in the query and takes no part
-in equality. Names are those of the language's documentation (Tempo 3.0, "TraceQL").
+`parser` makes it, `validate` checks it, `lint` warns of it, `plan` and `compile` turn it into SQL,
+`printing` gives its canonical text. A node's `pos` is the offset of its first character in the query
+and takes no part in equality. Names are those of the language's documentation (Tempo 3.0,
+"TraceQL").
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal as OneOf, TypeAlias
+from typing import Any, TypeAlias
+from typing import Literal as OneOf
 
-#: Where an attribute is looked for; "" is the unscoped form (`.x`): span, then resource, then the others.
+#: Where an attribute is looked for; "" is the unscoped form (`.x`): span, resource, instrumentation.
 Scope: TypeAlias = OneOf["", "span", "resource", "event", "link", "instrumentation"]
 #: Type of a literal. A duration is an int of nanoseconds, a status or kind its word, nil None.
-LiteralKind: TypeAlias = OneOf["int", "float", "string", "bool", "duration", "status", "kind", "nil"]
+LiteralKind: TypeAlias = OneOf[
+    "int", "float", "string", "bool", "duration", "status", "kind", "nil"
+]
 #: Intrinsics by their canonical name; `text` of the node keeps how it was written.
 IntrinsicName: TypeAlias = OneOf[
     "duration", "name", "status", "statusMessage", "kind", "rootName", "rootServiceName",
@@ -171,7 +175,9 @@ class Pipeline:
 
 
 SpansetExpr: TypeAlias = SpansetFilter | SpansetOperation | Pipeline
-Element: TypeAlias = SpansetFilter | SpansetOperation | Pipeline | ScalarFilter | GroupBy | Select | Coalesce
+Element: TypeAlias = (
+    SpansetFilter | SpansetOperation | Pipeline | ScalarFilter | GroupBy | Select | Coalesce
+)
 
 
 @dataclass(frozen=True, slots=True)
