@@ -9,12 +9,14 @@ layer, the command line and the pytest plugin show the answers.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from otelbridge.local import series
 from otelbridge.local.series import Buckets, Series
+from otelbridge.local.store import columns
 from otelbridge.local.traceql import (
     ast,
     compile,
@@ -38,6 +40,9 @@ _SLICE_GROWTH: Final = 8
 #: Most steps of a pipeline beside filters, and attributes shown: what DuckDB plans within a second.
 _MAX_STEPS: Final = 128
 _MAX_SHOWN: Final = 512
+#: Plans and statements are kept for texts up to this length: dashboards ask the same again.
+_KEPT_TEXT: Final = 4096
+_KEPT: Final = 256
 
 
 class Reader(Protocol):
@@ -116,18 +121,17 @@ def search(
         TraceQLError: the query is refused.
         StoreError: the store cannot be read, or not in time.
     """
-    query = _parsed(text or "{ }", metrics=False)
-    wanted = _sized(plan(query, compat))
+    wanted = _kept(_planned, text or "{ }", False, compat)
     with _reader(store) as reader:
         catalog = _catalog(reader, store)
-        statement = _compiled(lambda: compile.search(wanted, catalog), query)
+        statement, shown = _kept(_search_sql, text or "{ }", compat, catalog)
         rows, inspected = _sliced(
             reader, statement.sql, start_s * _SECOND, end_s * _SECOND, limit, spss
         )
         if not rows:
             return SearchAnswer([], inspected)
         return SearchAnswer(
-            _answer(reader, wanted, catalog, statement, rows, bool(text)), inspected
+            _answer(reader, wanted, shown if text else None, statement, rows), inspected
         )
 
 
@@ -161,23 +165,15 @@ def query_instant(
 def _metrics(
     store: Any, text: str, buckets: Buckets, exemplars: bool, compat: Compat
 ) -> MetricsAnswer:
-    query = _parsed(text, metrics=True)
-    wanted = _sized(plan(query, compat))
+    wanted = _kept(_planned, text, True, compat)
     node = wanted.metrics
     if node is None:
         raise TypeError("validate() lets only metrics queries pass")
     end_ns = buckets.start_ns + buckets.step_ns * buckets.count
     exemplars = exemplars and not _hint_is_false(wanted, "exemplars")
-    with _reader(store) as reader:
+    with _reader(store, refresh=_kept(_reads_side_tables, text, compat)) as reader:
         catalog = _catalog(reader, store)
-        if node.function == "compare":
-            sql: Sql = _compiled(lambda: compile_compare.compare(wanted, catalog), query)
-            labels: tuple[tuple[str, ...], ...] = ()
-        else:
-            statement = _compiled(
-                lambda: compile_metrics.metrics(wanted, catalog, exemplars=exemplars), query
-            )
-            sql, labels = statement.sql, statement.labels
+        sql, labels = _kept(_metrics_sql, text, compat, catalog, exemplars)
         low, high = buckets.start_ns + 1, end_ns
         if wanted.whole_traces:
             # Spans outside the range decide too, as far as their traces reach into it.
@@ -227,8 +223,8 @@ def _sliced(
 
 
 def _answer(
-    reader: Reader, wanted: Plan, catalog: Catalog | None, statement: compile.SearchSql,
-    rows: list[tuple[Any, ...]], with_sets: bool,
+    reader: Reader, wanted: Plan, shown: Sql | None, statement: compile.SearchSql,
+    rows: list[tuple[Any, ...]],
 ) -> list[TraceMatch]:  # fmt: skip
     low, high = min(row[1] for row in rows), max(row[2] for row in rows)
     found = {
@@ -238,22 +234,22 @@ def _answer(
         reader, compile.service_stats(), span_lo=low, span_hi=high, trace_ids=list(found)
     ):
         found[trace_id].service_stats[service] = ServiceStats(spans, errors)
-    if with_sets:
-        _add_sets(reader, wanted, catalog, statement, rows, found, (low, high))
+    if shown is not None:
+        _add_sets(reader, wanted, shown, statement, rows, found, (low, high))
     return list(found.values())
 
 
 def _add_sets(
-    reader: Reader, wanted: Plan, catalog: Catalog | None, statement: compile.SearchSql,
+    reader: Reader, wanted: Plan, shown: Sql, statement: compile.SearchSql,
     rows: list[tuple[Any, ...]], found: dict[Any, TraceMatch], bounds: tuple[int, int],
 ) -> None:  # fmt: skip
-    shown = _run(
-        reader, compile.details(wanted, catalog), span_lo=bounds[0], span_hi=bounds[1],
+    details = _run(
+        reader, shown, span_lo=bounds[0], span_hi=bounds[1],
         trace_ids=[row[0] for row in rows], span_ids=[row[5] for row in rows],
     )  # fmt: skip
     keys = [compile.shown_key(node) for node in wanted.shown]
     spans = {}
-    for trace_id, span_id, name, start_ns, duration_ns, *cells in shown:
+    for trace_id, span_id, name, start_ns, duration_ns, *cells in details:
         listed = {
             key: compile.decode(cell)
             for key, cell in zip(keys, cells, strict=True)
@@ -274,6 +270,56 @@ def _add_sets(
             for name, value in zip(statement.attributes, values, strict=True)
         )
         found[key[0]].span_sets.append(SpanSet(tuple(members), matched, attributes))
+
+
+# -- from text to statements -----------------------------------------------------------------------
+
+
+def _kept(make: Any, text: str, *arguments: Any) -> Any:
+    """What a cached function gives; of long texts nothing is kept, for they are large."""
+    if len(text) > _KEPT_TEXT:
+        make = make.__wrapped__
+    return make(text, *arguments)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _planned(text: str, metrics: bool, compat: Compat) -> Plan:
+    return _sized(plan(_parsed(text, metrics=metrics), compat))
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _search_sql(
+    text: str, compat: Compat, catalog: Catalog | None
+) -> tuple[compile.SearchSql, Sql]:
+    """The statement that finds, and the one that shows."""
+    wanted = _kept(_planned, text, False, compat)
+    found = _compiled(lambda: compile.search(wanted, catalog))
+    return found, compile.details(wanted, catalog)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _metrics_sql(
+    text: str, compat: Compat, catalog: Catalog | None, exemplars: bool
+) -> tuple[Sql, tuple[tuple[str, ...], ...]]:
+    """The statement, and the alternatives of each label."""
+    wanted = _kept(_planned, text, True, compat)
+    if wanted.metrics.function == "compare":
+        return _compiled(lambda: compile_compare.compare(wanted, catalog)), ()
+    statement = _compiled(lambda: compile_metrics.metrics(wanted, catalog, exemplars=exemplars))
+    return statement.sql, statement.labels
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _reads_side_tables(text: str, compat: Compat) -> bool:
+    """Whether a metrics query needs `span_tree` or `trace_info`; without them it waits less."""
+    if _kept(_planned, text, True, compat).whole_traces:
+        return True
+    # Without a catalog the statement reads whatever one with a catalog may read.
+    try:
+        sql, _labels = _kept(_metrics_sql, text, compat, None, True)
+    except TraceQLUnsupportedError:
+        return True
+    return columns.TREE in sql.text or columns.TRACES in sql.text
 
 
 # -- plumbing --------------------------------------------------------------------------------------
@@ -300,7 +346,7 @@ def _sized(wanted: Plan) -> Plan:
     return wanted
 
 
-def _compiled(make: Any, query: ast.Query) -> Any:
+def _compiled(make: Callable[[], Any]) -> Any:
     try:
         return make()
     except TooComplexError as error:
@@ -311,17 +357,22 @@ def _compiled(make: Any, query: ast.Query) -> Any:
 
 def _run(reader: Reader, sql: Sql, **parameters: Any) -> list[tuple[Any, ...]]:
     """Run a statement with those of the parameters that it has."""
-    names = sql.parameters
+    names = _parameters(sql)
     return reader.query(sql.text, {name: parameters[name] for name in names})
 
 
+@functools.lru_cache(maxsize=_KEPT)
+def _parameters(sql: Sql) -> frozenset[str]:
+    return sql.parameters
+
+
 @contextlib.contextmanager
-def _reader(store: Any) -> Iterator[Reader]:
+def _reader(store: Any, *, refresh: bool = True) -> Iterator[Reader]:
     """One consistent view for all statements of an answer, where the store can give it."""
     if not hasattr(store, "snapshot"):
         yield store
         return
-    with store.snapshot() as reader:
+    with store.snapshot(refresh=refresh) as reader:
         yield reader
 
 

@@ -109,7 +109,8 @@ class _RawBatch:
             self._source = record.resource
             self._passed = _passed_tempo_branch(record.resource)
             self._for_tempo = {}
-            self._for_langfuse = rules.resource_for_langfuse(record.resource)
+            if not self._passed:
+                self._for_langfuse = rules.resource_for_langfuse(record.resource)
         if self._passed:
             self.tempo.append(record)
             return

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from otelbridge.errors import StoreError
-from otelbridge.local.records import from_otlp_port
+from otelbridge.local.records import Batch, records
 from otelbridge.local.store import migrate, schema
 from otelbridge.local.store.database import Store
 from otelbridge.local.store.opening import DATABASE_NAME
@@ -30,6 +30,11 @@ VERSION_1 = (
     "CREATE TABLE resources (id UBIGINT, schema_url VARCHAR, proto BLOB)",
     "CREATE TABLE scopes (id UBIGINT, schema_url VARCHAR, proto BLOB)",
 )
+
+
+def as_sent(request):
+    """The spans of a request without the rules that the OTLP ports apply."""
+    return Batch(tuple(records(request)), ())
 
 
 def part(connection, table, message, url) -> int:
@@ -91,7 +96,7 @@ def test_a_version_1_store_is_read_again(samples, tmp_path):
     request, spans = make(samples)
     write_version_1(tmp_path / "old", request)
     old, new = Store(tmp_path / "old"), Store(None)
-    new.write(from_otlp_port(request)).result(20)
+    new.write(as_sent(request)).result(20)
     for side in (schema.TEMPO, schema.LANGFUSE):
         found = old.trace(side, spans[0].trace_id)
         assert sorted((record.span for record in found), key=lambda span: span.span_id) == sorted(
@@ -118,7 +123,7 @@ def test_a_migrated_store_goes_on(samples, tmp_path):
     store = Store(tmp_path / "old")
     late = samples.request(samples.span(trace_id=spans[0].trace_id))
     for again in (request, late):
-        store.write(from_otlp_port(again)).result(20)
+        store.write(as_sent(again)).result(20)
     store.close()
     store = Store(tmp_path / "old")
     assert len(store.trace(schema.TEMPO, spans[0].trace_id)) == len(spans) + 1

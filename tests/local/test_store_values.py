@@ -7,7 +7,7 @@ import random
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from otelbridge.local.records import from_otlp_port
+from otelbridge.local.records import Batch, records
 from otelbridge.local.store import schema
 from otelbridge.local.store.columns import MAP_COLUMNS
 from otelbridge.local.store.database import Store
@@ -24,8 +24,13 @@ def store():
     with_store.close()
 
 
+def as_sent(request):
+    """The spans of a request without the rules that the OTLP ports apply."""
+    return Batch(tuple(records(request)), ())
+
+
 def put(store, samples, *spans, **options) -> None:
-    store.write(from_otlp_port(samples.request(*spans, **options))).result(20)
+    store.write(as_sent(samples.request(*spans, **options))).result(20)
 
 
 def maps(store, table="tempo_spans", where="true") -> dict[str, dict]:
@@ -100,7 +105,7 @@ def test_resource_and_scope_attributes_have_columns(store, samples):
     scope = request.resource_spans[0].scope_spans[0].scope
     scope.version = "2"
     scope.attributes.extend(samples.pairs({"scope.tier": "gold"}))
-    store.write(from_otlp_port(request)).result(20)
+    store.write(as_sent(request)).result(20)
     columns = "a_service_name, a_langfuse_user_id, a_langfuse_session_id"
     assert store.query(f"SELECT {columns} FROM resources") == [("web", "u", None)]
     assert maps(store, "resources") == {"i": {"n": 1}, "s": {"zone": "a"}}
@@ -115,7 +120,7 @@ def test_a_missing_service_name_is_empty(store, samples, name):
     del request.resource_spans[0].resource.attributes[:]
     if name is not None:
         request.resource_spans[0].resource.attributes.extend(samples.pairs({"service.name": name}))
-    store.write(from_otlp_port(request)).result(20)
+    store.write(as_sent(request)).result(20)
     assert store.query("SELECT a_service_name FROM resources") == [("",)]
 
 
@@ -165,14 +170,14 @@ def test_the_catalog_has_every_key_with_its_types(samples, tmp_path):
     request = samples.request(span, samples.span("y", {"k": "text"}), service="web")
     scope = request.resource_spans[0].scope_spans[0].scope
     scope.attributes.extend(samples.pairs({"tier": [1, 2]}))
-    store.write(from_otlp_port(request)).result(20)
+    store.write(as_sent(request)).result(20)
     expected = {
         ("span", "k", "i"), ("span", "k", "s"), ("span", "gen_ai.system", "s"),
         ("span", "tags", "ss"), ("event", "at", "d"), ("link", "why", "b"),
         ("resource", "service.name", "s"), ("instrumentation", "tier", "ii"),
     }  # fmt: skip
     assert store.catalog() == expected
-    store.write(from_otlp_port(request)).result(20)
+    store.write(as_sent(request)).result(20)
     assert len(store.query("SELECT * FROM attribute_keys")) == len(expected)
     store.close()
     store = Store(tmp_path)

@@ -522,6 +522,9 @@ def aggregate(node: ast.Aggregate, spans: list[Span]) -> Value:
     numbers = [value for value in values if value and value[0] in _NUMERIC]
     if not numbers:
         return None
+    others = any(value and value[0] not in _NUMERIC for value in values)
+    if others and node.function in ("sum", "avg"):
+        return None
     kinds = {value[0] for value in numbers}
     kind = "d" if "d" in kinds else "dur" if "dur" in kinds else "i"
     if node.function in ("min", "max"):

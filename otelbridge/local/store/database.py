@@ -38,8 +38,8 @@ _TRANSACTION_SPANS: Final = 8192
 _BULK_SPANS: Final = 500
 _GATHER_SECONDS: Final = 0.01
 _RETENTION_INTERVAL_SECONDS: Final = 30.0
-#: The side tables are renewed when nothing arrived for this time ...
-_IDLE_SECONDS: Final = 0.25
+#: The side tables are renewed when nothing arrived for this time, so that a query seldom has to ...
+_IDLE_SECONDS: Final = 0.02
 #: ... or so many spans changed, so that a query in the midst of a bulk load waits shortly.
 _REFRESH_SPANS: Final = 20_000
 _NO_LIMITS: Final = retention.Limits()

@@ -1,8 +1,8 @@
 """The tree that a TraceQL query becomes: frozen dataclasses, nothing else.
 
 `parser` makes it, `validate` checks it, `lint` warns of it, `plan` and `compile` turn it into SQL,
-`printing` gives its canonical text. A node's `pos` is the offset of its first character in the query
-and takes no part in equality. Names are those of the language's documentation (Tempo 3.0,
+`printing` gives its canonical text. A node's `pos` is the offset of its first character in the
+query and takes no part in equality. Names are those of the language's documentation (Tempo 3.0,
 "TraceQL").
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from typing import Literal as OneOf
 
-#: Where an attribute is looked for; "" is the unscoped form (`.x`): span, resource, instrumentation.
+#: Where an attribute is looked for; "" is the unscoped form (`.x`): span, resource, then scope.
 Scope: TypeAlias = OneOf["", "span", "resource", "event", "link", "instrumentation"]
 #: Type of a literal. A duration is an int of nanoseconds, a status or kind its word, nil None.
 LiteralKind: TypeAlias = OneOf[

@@ -133,12 +133,19 @@ class Spansets:
             raise TypeError("validate() lets only `aggregate op literal` pass")
         fields = Fields(self.catalog)
         argument = node.left.argument
-        extra = ""
+        extra = having = ""
         if argument is not None:
             numbers = first_row(fields, argument)
             extra = "".join(
                 f", {numbers.get(kind, _NO_NUMBER[kind])} AS a_{kind}" for kind in _NO_NUMBER
             )
+            others = [
+                f"({sql}) IS NOT NULL" for kind, sql in numbers.items() if kind not in _NO_NUMBER
+            ]
+            if others and node.left.function in ("sum", "avg"):
+                # As in Tempo: a value that is no number makes the sum none either.
+                extra += f", {' OR '.join(others)} AS a_other"
+                having = " AND NOT bool_or(a_other)"
             spans = self.add(self.scan(given, fields, extra), shared=True)
         else:
             spans = self.named(given)
@@ -148,7 +155,7 @@ class Spansets:
         literal = fields.value(node.right)
         groups = self.add(
             f"SELECT {keys}, {encode(value, 'NULL')} AS value FROM {spans} "
-            f"GROUP BY {keys} HAVING {compare(node.op, value, literal)}"
+            f"GROUP BY {keys} HAVING {compare(node.op, value, literal)}{having}"
         )
         sk = "list_append(p.sk, g.value)" if grouped else "[g.value]"
         name = self.add(

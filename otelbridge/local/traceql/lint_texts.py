@@ -59,8 +59,9 @@ TEXTS: Final[dict[str, str]] = {
         " arithmetic needs spaces around it."
     ),
     "same_event_binding": (
-        "Conditions on events (or links) joined by && have to hold on one and the same event; the"
-        " same in Tempo and in otelbridge."
+        "Conditions on events (or links) joined by && inside braces have to hold on one and the"
+        " same event. Of a span with several events Tempo shows one to spansets joined by &&;"
+        " otelbridge looks at each."
     ),
     "child_count": (
         "span:childCount finds nothing in Tempo's default block format (vParquet4); otelbridge"
@@ -72,8 +73,9 @@ TEXTS: Final[dict[str, str]] = {
     ),
     "id_case": "Span ids are lower-case hexadecimal digits; other spellings match nothing.",
     "agg_mixed_types": (
-        "The aggregate takes numbers of both types and skips other values; spans without the"
-        " attribute do not count. The same in Tempo and in otelbridge."
+        "The aggregate takes numbers of both types, and spans without the attribute do not count;"
+        " one value that is no number takes the whole sum or average away. The same in Tempo and in"
+        " otelbridge."
     ),
     "nil_arithmetic": (
         "Where one of the attributes is absent, Tempo's arithmetic spoils the whole aggregate;"
