@@ -97,7 +97,7 @@ ROWS_SENT: list[Row] = [
     Row((SYSTEM,), {**OPENAI, s.GEN_AI_REQUEST_MODEL: "gpt-4o-mini"}, 9.0),
     Row((SYSTEM,), {**OPENAI, s.GEN_AI_REQUEST_MODEL: "GPT-4o"}, 9.0),
     Row((SYSTEM,), {**CHAT, s.GEN_AI_SYSTEM: "openai", s.GEN_AI_RESPONSE_MODEL: "gpt-4o"}, 9.0),
-    Row((SYSTEM,), {**OPENAI, s.GEN_AI_REQUEST_MODEL: ["gpt-4o"]}, 9.0),
+    Row((SYSTEM, SLOW_MODEL), {**OPENAI, s.GEN_AI_REQUEST_MODEL: ["gpt-4o"]}, 9.0),
     Row((), {}, 9.0, {s.GEN_AI_REQUEST_MODEL: "gpt-4o", s.GEN_AI_SYSTEM: "openai"}),
     # other providers
     Row((SLOW_MODEL,), {**OPENAI, s.GEN_AI_PROVIDER_NAME: "azure.ai.openai"}, 9.0),
