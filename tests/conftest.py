@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import ipaddress
 import os
+import random
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ import hypothesis
 import pytest
 from hypothesis.internal.conjecture import providers
 from opentelemetry import propagate, trace
+from opentelemetry.exporter.otlp.common import http as otlp_http
 from opentelemetry.util._once import Once
 
 from otelbridge import _guard
@@ -34,6 +36,9 @@ hypothesis.settings.load_profile("same")
 # between two runs of one example makes them differ, and the test fails as inconsistent.
 if hasattr(providers, "_get_local_constants"):
     providers._get_local_constants = lambda: providers._local_constants
+# Exporters of a finished test may still wait for a dead endpoint, in threads of their own, and roll
+# dice for the pause; Hypothesis takes a change of the global dice for one of the strategy's.
+otlp_http.random = random.Random(0)  # type: ignore[attr-defined]  # the module's own import
 SCRUBBED = ("OTEL_", "LANGFUSE_", "OTELBRIDGE_", "ENABLE_LANGFUSE")
 
 
