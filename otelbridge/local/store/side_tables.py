@@ -102,8 +102,8 @@ class SideTables:
             skeleton.received_ns = received_ns
             self._cached_spans += len(skeleton.nodes) - before
             self.dirty_spans += len(nodes)
-        self._known |= found.keys()
-        self._dirty |= found.keys()
+        self._known.update(found)  # `|= found.keys()` would copy all that are known
+        self._dirty.update(found)
 
     def refresh(self) -> None:
         """Renumber every trace that changed."""
