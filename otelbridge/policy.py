@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from otelbridge import dialects, masks, semconv
+from otelbridge import semconv
 
 #: A span with one of these attributes is a gen_ai span: the operation, a model, or the
 #: distinguishing key of a dialect (OpenInference, OpenLLMetry/Traceloop, Vercel AI SDK).
@@ -241,14 +241,6 @@ def view_parent(attributes: Mapping[str, Any], true_parent: str) -> str:
     if mark.strip("0") == "":
         return ""
     return mark.lower() if _span_id.match(mark) else true_parent
-
-
-def entry_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Span attributes as the Collector's entry pipeline passes them to every branch.
-
-    Text values are masked, then current gen_ai names are added for every dialect.
-    """
-    return dialects.normalise(masks.mask_attributes(attributes), GEN_AI_KEYS)
 
 
 def tempo_attributes(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:

@@ -11,12 +11,10 @@ from collections.abc import Sequence
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan
 
-from otelbridge import masks, policy
 from otelbridge.local import query, records
 from otelbridge.local.store.database import Store
-from otelbridge.processors.pipeline import with_attributes
 from otelbridge.testing.assertions import Assertions, TraceAssertionError, View
 from otelbridge.testing.capture import Recorder
 from otelbridge.testing.spans import Span, from_record
@@ -116,18 +114,9 @@ def _records(spans: Sequence[ReadableSpan], view: View) -> list[records.SpanReco
     """OTLP records, raw or as one of the Collector's branches sends them."""
     if view is None:
         return list(records.records(_request(spans)))
-    batch = records.from_otlp_port(_request([_entered(span) for span in spans]))
+    batch = records.from_otlp_port(_request(spans))
     return list(batch.tempo if view == "tempo" else batch.langfuse)
 
 
 def _request(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
     return encode_spans(spans)
-
-
-def _entered(span: ReadableSpan) -> ReadableSpan:
-    """A span after the Collector's entry pipeline: current names, secrets masked."""
-    events = [
-        Event(event.name, masks.mask_attributes(event.attributes or {}), event.timestamp)
-        for event in span.events
-    ]
-    return with_attributes(span, policy.entry_attributes(span.attributes or {}), events=events)

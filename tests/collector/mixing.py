@@ -16,7 +16,7 @@ from typing import Final
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
-from otelbridge import policy
+from otelbridge import policy, span_rules
 from tests.collector.conftest import from_attributes
 from tests.collector.emitters import corpus
 
@@ -150,7 +150,7 @@ def _recorded() -> dict[bytes, Recorded]:
         seen: dict[str, int] = {}
         for span in sorted(spans, key=lambda span: (span.start_time_unix_nano, span.span_id)):
             number = seen[span.name] = seen.get(span.name, -1) + 1
-            in_view = policy.in_llm_view(policy.entry_attributes(from_attributes(span.attributes)))
+            in_view = policy.in_llm_view(span_rules.entered(from_attributes(span.attributes)))
             positions = {position("", item.key) for item in span.attributes} | {
                 position(event.name, item.key) for event in span.events for item in event.attributes
             }

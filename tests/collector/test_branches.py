@@ -12,7 +12,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
-from otelbridge import langfuse_policy, masks, policy, semconv
+from otelbridge import langfuse_policy, masks, policy, semconv, span_rules
 from otelbridge.processors.cost import Usage
 
 pytestmark = pytest.mark.collector
@@ -231,7 +231,7 @@ def test_llm_view_of_every_combination_of_marks_equals_the_policy(bench):
         sent[span.span_id.hex()] = attributes
     bench.send(*spans)
 
-    entered = {span_id: policy.entry_attributes(a) for span_id, a in sent.items()}
+    entered = {span_id: span_rules.entered(a) for span_id, a in sent.items()}
     expected = {
         span_id: (
             policy.view_parent(a, true_parent).lower(),
@@ -281,7 +281,7 @@ def test_content_keys_leave_for_langfuse_only(bench, key):
     value = f"{CANARY} in {key}"
     attributes = {semconv.LLM_KEEP: True, "kept": 1, key: value}
     bench.send(bench.span(trace_id, attributes))
-    attributes = policy.entry_attributes(attributes)
+    attributes = span_rules.entered(attributes)
     (tempo,) = bench.at_tempo(trace_id, 1).values()
     kept, removed = policy.tempo_attributes(attributes)
     assert tempo.attributes == kept | ({semconv.CONTENT_REMOVED: True} if removed else {})
@@ -625,7 +625,7 @@ def test_langfuse_gets_types_it_accepts_and_the_real_content(bench, attributes):
     attributes = LLM | attributes
     bench.send(bench.span(trace_id, attributes))
     (langfuse,) = bench.at_langfuse(trace_id, 1).values()
-    entered = policy.entry_attributes(attributes)
+    entered = span_rules.entered(attributes)
     assert langfuse.attributes == langfuse_policy.langfuse_attributes(entered, _start_ns(langfuse))
 
 
@@ -688,7 +688,7 @@ def test_policy_puts_langfuse_types_right():
 )
 def test_usage_is_spelled_out_as_the_helpers_of_otelbridge_write_it(case, buckets):
     """Disjoint buckets, so that Langfuse counts and prices no token twice; as `Usage.buckets`."""
-    attributes = policy.entry_attributes(LLM | USAGE_CASES[case])
+    attributes = span_rules.entered(LLM | USAGE_CASES[case])
     details = langfuse_policy.langfuse_attributes(attributes).get(
         semconv.LANGFUSE_OBSERVATION_USAGE_DETAILS
     )

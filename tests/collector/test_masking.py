@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from otelbridge import masks, policy, semconv
+from otelbridge import masks, semconv, span_rules
 
 pytestmark = pytest.mark.collector
 
@@ -93,7 +93,7 @@ def test_masked_text_equals_that_of_the_policy(bench):
             masked = masks.mask_text(text)
             assert masked != text
             assert received[span_id].attributes["text"] == masked
-            assert policy.entry_attributes(attributes)["text"] == masked
+            assert span_rules.entered(attributes)["text"] == masked
             assert received[span_id].span.name == masked
             assert received[span_id].span.status.message == masked
 
@@ -129,7 +129,7 @@ def test_captured_credential_headers_are_removed(bench, key):
     bench.send(bench.span(trace_id, attributes))
     (tempo,) = bench.at_tempo(trace_id, 1).values()
     (langfuse,) = bench.at_langfuse(trace_id, 1).values()
-    assert tempo.attributes == policy.entry_attributes(attributes)
+    assert tempo.attributes == span_rules.entered(attributes)
     assert langfuse.attributes == {"http.request.header.accept": ["*"]}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbridge import dialects, langfuse_policy, policy, semconv
+from otelbridge import dialects, langfuse_policy, policy, semconv, span_rules
 
 pytestmark = pytest.mark.collector
 
@@ -362,7 +362,7 @@ def test_dialect_leaves_with_current_names_on_both_branches(bench, name):
     """What is expected is there with its type, what was sent stays, nothing else is added."""
     sent, expected = CASES[name]
     tempo, langfuse = both_branches(bench, sent)
-    entered = policy.entry_attributes({semconv.LLM_KEEP: True, **sent})
+    entered = span_rules.entered({semconv.LLM_KEEP: True, **sent})
     uncounted = entered.get(semconv.GEN_AI_OPERATION_NAME) in langfuse_policy.UNCOUNTED_OPERATIONS
     for received in (tempo.attributes, langfuse.attributes):
         wanted = {
@@ -403,7 +403,7 @@ def test_every_row_of_the_table_is_the_same_in_the_collector_and_in_python(bench
                 if name in (semconv.LANGFUSE_USER_ID, semconv.LANGFUSE_SESSION_ID)
             },
         }
-        expected = policy.tempo_attributes(policy.entry_attributes(attributes))[0]
+        expected = policy.tempo_attributes(span_rules.entered(attributes))[0]
         assert typed(got) == typed(expected), attributes
 
 

@@ -48,6 +48,31 @@ def test_the_examples_of_the_page(outcome):
         assert same(message) in same(outcome.failures[name])
 
 
+#: What the README's test calls; it imports the fixture's name only.
+SUPPORT = '''
+import otelbridge
+
+
+def answer(question):
+    with otelbridge.invoke_agent("support"):
+        with otelbridge.chat("gpt-4o", provider="openai", messages=question) as call:
+            {usage}
+'''
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [("call.set_usage(input_tokens=7, output_tokens=9)", "passed"), ("pass", "failure")],
+)
+def test_the_example_of_the_readme(suite, usage, expected):
+    """It passes for a service that says its usage, and fails for one that does not."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    example = re.search(r"<!-- file: test_answer.py -->\n```python\n(.*?)```", readme, re.DOTALL)
+    files = {"test_answer.py": SUPPORT.format(usage=usage) + example[1]}
+    outcome = suite(files)
+    assert outcome.tests == {"test_the_answer_is_grounded": expected}, outcome.output
+
+
 def test_the_table_has_every_method():
     """What can be called is in the table, and what is in the table can be called."""
     rows = re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)
