@@ -184,6 +184,24 @@ def test_arithmetic_without_a_result_matches_nothing(store: Store, text: str) ->
     assert _count(store, text) == 0
 
 
+@pytest.mark.parametrize("condition", ['span.gen_ai.system = "openai"', "span.agent.step > 1"])
+def test_a_negated_condition_holds_for_every_other_span(store: Store, condition: str) -> None:
+    """`!( )` is the complement: spans without the attribute are in it, as the lint says."""
+
+    def found(text: str) -> set[tuple[str, str]]:
+        answer = query.search(store, text, start_s=0, end_s=2**33, limit=1000, spss=1000)
+        return {
+            (trace.trace_id, span.span_id)
+            for trace in answer.traces
+            for one in trace.span_sets
+            for span in one.spans
+        }
+
+    some, everything = found(f"{{ {condition} }}"), found("{ }")
+    assert some
+    assert found(f"{{ !({condition}) }}") == everything - some
+
+
 def test_a_search_stops_at_its_limit_with_the_newest_traces(store: Store) -> None:
     """The newest traces win; spans are cut to spss while matched counts them all."""
     every = query.search(store, "{ }", start_s=_BASE_S - 60, end_s=_BASE_S + 840, limit=1000)

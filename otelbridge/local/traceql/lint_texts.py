@@ -14,7 +14,8 @@ TEXTS: Final[dict[str, str]] = {
     ),
     "negation_needs_presence": (
         "Tempo fetches spans by the condition inside !( ) and then finds nothing; otelbridge"
-        " answers the spans that have the attribute and do not satisfy the condition."
+        " answers every span for which the condition does not hold, also those without the"
+        " attribute."
     ),
     "literal_on_left": (
         "With the literal on the left of an ordering Tempo finds nothing; otelbridge compares."
