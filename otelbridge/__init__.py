@@ -26,7 +26,7 @@ from otelbridge.genai import (
     span,
 )
 from otelbridge.propagation import extract, inject
-from otelbridge.provider import configure, flush, shutdown
+from otelbridge.provider import configure, flush, shutdown, trace_links
 from otelbridge.settings import Settings
 
 __all__ = [
@@ -50,4 +50,5 @@ __all__ = [
     "set_trace_io",
     "shutdown",
     "span",
+    "trace_links",
 ]

@@ -359,8 +359,14 @@ VARIABLES: Final[tuple[Variable, ...]] = (
          "http:// or https:// URL",
          "Tempo API that `otelbridge query` and `otelbridge trace` ask."),
     _own("OTELBRIDGE_GRAFANA_URL", "grafana_url", text, None, "http:// or https:// URL",
-         "Grafana as a browser reaches it: in `direct` export each observation in Langfuse links "
-         "to its span there."),
+         "Grafana as a browser reaches it, for `otelbridge link` and `trace_links`; in `direct` "
+         "export, and in the preview of `otelbridge local`, each observation links to its span "
+         "there."),
+    _own("OTELBRIDGE_GRAFANA_LINKS", "grafana_links", choice("explore", "dashboard"), "explore",
+         "explore or dashboard",
+         "Where links into Grafana lead. `explore`: the trace with its span opened, for Editors. "
+         "`dashboard`: the trace in the dashboard `otelbridge-traces`, which Viewers and anonymous "
+         "users may open too. The Collector reads it as well."),
     _own("OTELBRIDGE_COLLECTOR_BINARY", "collector_binary", text, None,
          "path of an executable file", "Collector that `otelbridge demo` starts, instead of the "
          "one that `make collector` builds."),

@@ -10,7 +10,9 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from opentelemetry import propagate, trace
@@ -23,13 +25,20 @@ from opentelemetry.util._importlib_metadata import entry_points
 from otelbridge import _guard, semconv
 from otelbridge._version import __version__
 from otelbridge.genai._config import GenAiConfig, set_config
+from otelbridge.links import (
+    NO_LINKS,
+    TraceLinks,
+    links,
+    pages_of,
+    parse_span_id,
+    parse_trace_id,
+)
 from otelbridge.logs import install_log_format, show_own_lines
 from otelbridge.processors.context import ContextAttributes
 from otelbridge.processors.llm_view import ViewMarks
 from otelbridge.processors.pipeline import BridgeSpanProcessor
 from otelbridge.propagation import BridgePropagator
 from otelbridge.settings import Settings, set_environment_defaults
-from otelbridge.span_rules import Pages
 from otelbridge.trust import TrustedHosts
 
 _logger = logging.getLogger("otelbridge")
@@ -99,6 +108,52 @@ def configure(
 def active_settings() -> Settings | None:
     """The settings that `configure` was called with, None before."""
     return _state.settings
+
+
+def trace_links(trace_id: str | None = None, span_id: str | None = None) -> TraceLinks:
+    """Where a trace is in Langfuse and in Grafana, to log or to return; never raises.
+
+    Args:
+        trace_id: 32 hex digits of any trace; by default the current one, with its current span.
+        span_id: 16 hex digits of a span of that trace.
+    Returns:
+        Addresses are None where there is none to give: a store is not configured
+        (LANGFUSE_PUBLIC_URL and LANGFUSE_PROJECT_ID; OTELBRIDGE_GRAFANA_URL), tracing is off, the
+        trace is not sampled, or the current span is kept out of Langfuse. Whether a trace has LLM
+        work by its end, and so is in Langfuse, is not known while it runs.
+    """
+    try:
+        if trace_id is None:
+            return _current_links()
+        trace_id = parse_trace_id(trace_id)
+        span_id = parse_span_id(span_id) if span_id else None
+    except (ValueError, AttributeError, TypeError) as error:  # the latter two: no text at all
+        _guard.record_failure("trace_links", error)
+        return NO_LINKS
+    settings = _state.settings
+    if settings is None or settings.sdk_disabled:
+        return TraceLinks(trace_id, span_id)
+    return links(pages_of(settings), trace_id, span_id)
+
+
+@_guard.guarded("trace_links", NO_LINKS)
+def _current_links() -> TraceLinks:
+    span, settings = trace.get_current_span(), _state.settings
+    context = span.get_span_context()
+    if not context.is_valid:
+        return NO_LINKS
+    trace_id = trace.format_trace_id(context.trace_id)
+    span_id = trace.format_span_id(context.span_id)
+    if settings is None or settings.sdk_disabled or not context.trace_flags.sampled:
+        return TraceLinks(trace_id, span_id)
+    pages = pages_of(settings)
+    found = links(pages, trace_id, span_id, getattr(span, "start_time", None) or time.time_ns())
+    keep = (getattr(span, "attributes", None) or {}).get(semconv.LLM_KEEP)
+    if keep is True:
+        return found
+    # Only a span that is surely in the view can be selected there.
+    whole = links(pages, trace_id).langfuse_url if keep is None else None
+    return replace(found, langfuse_url=whole)
 
 
 def _say_settings(settings: Settings) -> None:
@@ -226,11 +281,7 @@ def _export_path(settings: Settings) -> SpanProcessor | None:
         return batch_processor(exporter, settings) if exporter is not None else None
     from otelbridge.exporters.branches import langfuse_branch, tempo_branch
 
-    pages = Pages(
-        langfuse_url=settings.langfuse.public_url or "",
-        langfuse_project_id=settings.langfuse.project_id or "",
-        grafana_url=settings.grafana_url or "",
-    )
+    pages = pages_of(settings)
     streams = []
     if exporter is not None:
         streams.append(batch_processor(tempo_branch(exporter, pages), settings))

@@ -104,6 +104,7 @@ class Settings:
         exporter: `bridge` or `stock`.
         llm_view: `services`, `llm` or `all`.
         log_format: `json`, `text` or `off`.
+        grafana_links: `explore` or `dashboard`.
         origins: Variable name to `argument`, `environment`, `environment (ALIAS)` or `default`.
         values: Variable name to its value in force as text, secrets masked, empty for none.
         warnings: One sentence for each repair made while reading.
@@ -132,6 +133,7 @@ class Settings:
     log_format: str
     tempo_url: str
     grafana_url: str | None
+    grafana_links: str
     collector_binary: str | None
     origins: Mapping[str, str] = field(repr=False)
     values: Mapping[str, str] = field(repr=False)
@@ -244,6 +246,7 @@ class Settings:
             log_format=reader.get("OTELBRIDGE_LOG_FORMAT"),
             tempo_url=reader.base_url("OTELBRIDGE_TEMPO_URL") or "",
             grafana_url=reader.base_url("OTELBRIDGE_GRAFANA_URL"),
+            grafana_links=reader.get("OTELBRIDGE_GRAFANA_LINKS"),
             collector_binary=reader.get("OTELBRIDGE_COLLECTOR_BINARY"),
             **reader.finish(),
         )

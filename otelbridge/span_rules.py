@@ -34,19 +34,24 @@ _is_content_key = lru_cache(maxsize=4096)(policy.is_content_key)
 #: A character of UTF-8 has four bytes at most: no text of fewer characters is over the limit.
 _SURELY_SHORT: Final = policy.TEMPO_VALUE_BYTES // 4
 
-#: Data source of the links to Grafana, fixed as in the provisioned dashboards.
+#: Data source and dashboard of the links to Grafana, fixed as in `grafana/`.
 _DATASOURCE: Final = {"type": "tempo", "uid": "otelbridge-tempo"}
+_DASHBOARD: Final = "otelbridge-traces"
 _BEFORE_MS: Final = 900_000  # the time range of those links, around the start of the span
 _AFTER_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Base URLs of the two stores' pages in a browser; empty text leaves the links out."""
+    """Base URLs of the two stores' pages in a browser; empty text leaves the links out.
+
+    `grafana_links` is `explore`, or `dashboard` where viewers may not open Explore.
+    """
 
     langfuse_url: str = ""
     langfuse_project_id: str = ""
     grafana_url: str = ""
+    grafana_links: str = "explore"
 
 
 NO_PAGES: Final = Pages()
@@ -140,12 +145,14 @@ def tempo_span(
             owners[target] = kept[source]
     linked = pages.langfuse_url and pages.langfuse_project_id
     if linked and policy.is_gen_ai(kept) and policy.in_llm_view(kept):
-        url = (
-            f"{pages.langfuse_url}/project/{pages.langfuse_project_id}/traces/{place.trace_id}"
-            f"?observation={place.span_id}"
-        )
-        kept = {**kept, semconv.LANGFUSE_URL: url}
+        kept = {**kept, semconv.LANGFUSE_URL: langfuse_page(pages, place.trace_id, place.span_id)}
     return kept, owners
+
+
+def langfuse_page(pages: Pages, trace_id: str, span_id: str = "") -> str:
+    """A trace in Langfuse, with the observation of one span selected when it is given."""
+    page = f"{pages.langfuse_url}/project/{pages.langfuse_project_id}/traces/{trace_id}"
+    return f"{page}?observation={span_id}" if span_id else page
 
 
 def tempo_event(attributes: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
@@ -205,20 +212,41 @@ def langfuse_span(
         return None
     sent = langfuse_policy.langfuse_attributes(attributes, place.start_time_ns)
     if pages.grafana_url and semconv.GRAFANA_URL not in sent:
-        sent[semconv.GRAFANA_URL] = grafana_page(pages.grafana_url, place)
+        sent[semconv.GRAFANA_URL] = grafana_page(pages, place)
     parent = policy.view_parent(attributes, true_parent)
     return sent, parent
 
 
-def grafana_page(grafana_url: str, place: Place) -> str:
-    """A span in Grafana Explore (13.x, `panes` form), an hour from its start on."""
+def grafana_page(pages: Pages, place: Place) -> str:
+    """A span in Grafana, in a time range of an hour from its start on; see `grafana_range_page`."""
     start_ms = place.start_time_ns // 1_000_000
+    span = (str(start_ms - _BEFORE_MS), str(start_ms + _AFTER_MS))
+    return grafana_range_page(pages, place.trace_id, place.span_id, span)
+
+
+def grafana_range_page(
+    pages: Pages, trace_id: str, span_id: str, time_range: tuple[str, str]
+) -> str:
+    """A trace in Grafana (13.x): Explore in its `panes` form, or the dashboard of traces.
+
+    Args:
+        pages: With a `grafana_url`.
+        trace_id: 32 hex digits.
+        span_id: 16 hex digits, the span that Explore opens; empty text for none. A dashboard
+            cannot be told one.
+        time_range: Milliseconds as text, or what Grafana's time picker takes (`now-1h`).
+    """
+    begin, end = time_range
+    if pages.grafana_links == "dashboard":
+        page = f"{pages.grafana_url}/d/{_DASHBOARD}?var-traceId={trace_id}"
+        return f"{page}&from={begin}&to={end}"
     query = {"refId": "A", "datasource": _DATASOURCE, "queryType": "traceql"}
-    pane = {
+    pane: dict[str, Any] = {
         "datasource": _DATASOURCE["uid"],
-        "queries": [{**query, "query": place.trace_id}],
-        "range": {"from": str(start_ms - _BEFORE_MS), "to": str(start_ms + _AFTER_MS)},
-        "panelsState": {"trace": {"spanId": place.span_id}},
+        "queries": [{**query, "query": trace_id}],
+        "range": {"from": begin, "to": end},
     }
+    if span_id:
+        pane["panelsState"] = {"trace": {"spanId": span_id}}
     panes = quote(json.dumps({"tmp": pane}, separators=(",", ":")), safe="")
-    return f"{grafana_url}/explore?schemaVersion=1&orgId=1&panes={panes}"
+    return f"{pages.grafana_url}/explore?schemaVersion=1&orgId=1&panes={panes}"

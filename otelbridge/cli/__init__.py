@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, str]] = {
     "local": "receive OTLP on this machine, answer as Tempo, preview what Langfuse gets",
     "query": "search traces, or plot a metrics query, with TraceQL",
     "trace": "print the tree of one trace",
+    "link": "print the addresses of a trace in Langfuse and Grafana",
     "config": "show every variable with value and origin",
     "version": "show versions of otelbridge and the OpenTelemetry packages",
 }

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from otelbridge.errors import DependencyError
+from otelbridge.settings import Settings
+from otelbridge.span_rules import Pages
 
 if TYPE_CHECKING:
     from otelbridge.local.server import LocalServer
@@ -146,7 +148,14 @@ def _server(args: argparse.Namespace, directory: Path | None) -> LocalServer:
         host=args.host,
         preview_raw=not args.no_raw_preview,
         compat=args.compat,
+        grafana=_grafana(),
     )
+
+
+def _grafana() -> Pages:
+    """Where links of the preview lead; none unless OTELBRIDGE_GRAFANA_URL is set."""
+    settings = Settings.from_env()
+    return Pages(grafana_url=settings.grafana_url or "", grafana_links=settings.grafana_links)
 
 
 def _announce(server: LocalServer, directory: Path | None, *, as_json: bool) -> None:

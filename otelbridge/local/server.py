@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -60,6 +60,8 @@ class LocalServer:
         host: Address to bind, loopback by default.
         preview_raw: Whether raw spans from the OTLP ports also feed the preview.
         compat: Whose answer TraceQL queries get where otelbridge's differs from Tempo's.
+        grafana: Where Grafana is, for `grafana_url` in the preview; the preview's own address and
+            project take the place of the other fields.
 
     Attributes (after `start`):
         otlp_http_url: Base URL for OTEL_EXPORTER_OTLP_ENDPOINT, without /v1/traces.
@@ -78,6 +80,7 @@ class LocalServer:
         host: str = "127.0.0.1",
         preview_raw: bool = True,
         compat: Compat = "clean",
+        grafana: Pages = NO_PAGES,
     ) -> None:
         self._ports = ports
         self._directory = directory
@@ -85,7 +88,7 @@ class LocalServer:
         self.host = host
         self._preview_raw = preview_raw
         self._compat = compat
-        self._pages = NO_PAGES
+        self._pages = grafana
         self.project = project
         self.otlp_http_url = ""
         self.otlp_grpc_endpoint = ""
@@ -132,7 +135,9 @@ class LocalServer:
             self._store = Store(self._directory, self._limits)
             if self._preview_raw:  # only then the spans of the OTLP ports have a page there
                 url = f"http://{_url_host(self.host)}:{sockets[2].getsockname()[1]}"
-                self._pages = Pages(url, self.project.project_id)
+                self._pages = replace(
+                    self._pages, langfuse_url=url, langfuse_project_id=self.project.project_id
+                )
             self._grpc = grpc_server(
                 self._store.write, preview_raw=self._preview_raw, pages=self._pages
             )

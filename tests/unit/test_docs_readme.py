@@ -153,7 +153,7 @@ def signatures() -> str:
     """The public functions with their parameters and defaults, wrapped."""
     parts = []
     for name in (*HELPERS, "observe", "request_context", "set_trace_io", "inject", "extract",
-                 "configure", "flush", "shutdown", "current_trace_id"):  # fmt: skip
+                 "configure", "flush", "shutdown", "current_trace_id", "trace_links"):  # fmt: skip
         signature = inspect.signature(getattr(otelbridge, name))
         words = [_parameter(parameter) for parameter in signature.parameters.values()]
         kinds = [parameter.kind for parameter in signature.parameters.values()]
@@ -310,7 +310,7 @@ EXPECTED = {
     "docs/python.md": {
         "handle", "chat gpt-4o", "embeddings text-embedding-3-small", "retrieval shop-handbook",
         "invoke_agent support", "execute_tool lookup", "evaluate helpful", "choose a template",
-        "rank", "send", "receive", "POST",
+        "rank", "send", "receive", "answer", "POST",
     },
 }  # fmt: skip
 
