@@ -9,7 +9,6 @@ The counting is the database's; rates, quantiles and second stages are made of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +19,7 @@ from otelbridge.local.traceql.compile_fields import Catalog, Fields
 from otelbridge.local.traceql.compile_spansets import Relation, Spansets, first_row
 from otelbridge.local.traceql.compile_values import Typed, present
 from otelbridge.local.traceql.plan import Plan
+from otelbridge.local.traceql.predicates import demanded
 from otelbridge.local.traceql.rewrite import row_scopes
 
 #: Which spans count, and in which bucket.
@@ -132,7 +132,7 @@ def _value_columns(node: ast.Metrics, value: Typed) -> str:
 
 def _may_lose(node: ast.Metrics, plan: Plan) -> bool:
     """Whether it is a sum of what some spans may not have."""
-    if node.function != "sum_over_time" or node.argument in set(_demanded(plan.pipeline)):
+    if node.function != "sum_over_time" or node.argument in demanded(plan.pipeline):
         return False
     return not isinstance(node.argument, ast.Intrinsic) or bool(row_scopes(node.argument))
 
@@ -153,24 +153,3 @@ def _aggregates(node: ast.Metrics, plan: Plan) -> tuple[dict[str, str], str]:
         lost = "min(CASE WHEN has THEN began END) < max(CASE WHEN NOT has THEN began END)"
         having += f" AND NOT coalesce({lost}, false)"
     return columns, having
-
-
-def _demanded(pipeline: ast.Pipeline) -> Iterator[object]:
-    """Attributes that every span of the result has, as far as the filters show it."""
-    for element in pipeline.elements:
-        if isinstance(element, ast.SpansetFilter):
-            yield from _compared(element.expr)
-
-
-def _compared(node: ast.FieldExpr) -> Iterator[object]:
-    if not isinstance(node, ast.Binary):
-        return
-    if node.op == "&&":
-        yield from _compared(node.left)
-        yield from _compared(node.right)
-    elif node.op == "!=" or (node.op in ("<", "<=", ">", ">=", "=") and not _has_nil(node)):
-        yield from (node.left, node.right)
-
-
-def _has_nil(node: ast.Binary) -> bool:
-    return any(isinstance(n, ast.Literal) and n.kind == "nil" for n in (node.left, node.right))
