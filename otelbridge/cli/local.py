@@ -32,6 +32,8 @@ _MAX_PORT: Final = 65535
 #: Of the garbage collector: spans make many objects and no cycles, and the default threshold of
 #: 700 costs a tenth of the ingest. Set here and not in the server, which others embed.
 _GC_THRESHOLDS: Final = (50_000, 20, 20)
+#: How long a thread may keep the interpreter while another waits: a query beside ingest.
+_SWITCH_SECONDS: Final = 0.001
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -113,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
     stop = threading.Event()
     server = _server(args, directory)
     gc.set_threshold(*_GC_THRESHOLDS)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     previous = {
         number: signal.signal(number, lambda *_: stop.set())
         for number in (signal.SIGINT, signal.SIGTERM)

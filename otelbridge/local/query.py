@@ -173,21 +173,23 @@ def _metrics(
     exemplars = exemplars and not _hint_is_false(wanted, "exemplars")
     with _reader(store, refresh=_kept(_reads_side_tables, text, compat)) as reader:
         catalog = _catalog(reader, store)
-        sql, labels = _kept(_metrics_sql, text, compat, catalog, exemplars)
+        sql, labels, of_exemplars = _kept(_metrics_sql, text, compat, catalog, exemplars)
         low, high = buckets.start_ns + 1, end_ns
         if wanted.whole_traces:
             # Spans outside the range decide too, as far as their traces reach into it.
-            count, first, _begin, last, _longest = _run(
-                reader, compile.window_bounds(), trace_hi=end_ns, from_ns=buckets.start_ns
+            count, first, _begin, last, _longest, _low = _run(
+                reader, compile.window_bounds(), trace_hi=end_ns, from_ns=buckets.start_ns, newest=1
             )[0]
             low, high = (first, last) if count else (1, 0)
         rows = _run(
             reader, sql, span_lo=low, span_hi=high, start_ns=buckets.start_ns,
             end_ns=end_ns, step_ns=buckets.step_ns,
         )  # fmt: skip
+        row_ids = series.offered(rows) if of_exemplars is not None else []
+        shown = _run(reader, of_exemplars, row_ids=row_ids) if row_ids else []
     if node.function == "compare":
         return MetricsAnswer(series.build_comparison(rows, buckets), buckets)
-    found = series.build(node, wanted.stages, labels, rows, buckets)
+    found = series.build(node, wanted.stages, labels, rows, buckets, shown)
     return MetricsAnswer(found, buckets)
 
 
@@ -198,26 +200,27 @@ def _sliced(
     reader: Reader, sql: Sql, start_ns: int, end_ns: int, limit: int, spss: int
 ) -> tuple[list[tuple[Any, ...]], int]:
     """Rows of the newest traces that match; older slices only while there are too few."""
-    count, first, high, _last, longest = _run(
-        reader, compile.window_bounds(), trace_hi=end_ns, from_ns=start_ns
+    newest = max(_FIRST_SLICE, _SLICE_LIMITS * limit)
+    count, first, high, _last, longest, low = _run(
+        reader, compile.window_bounds(), trace_hi=end_ns, from_ns=start_ns, newest=newest
     )[0]
     if not count:
         return [], 0
     rows: list[tuple[Any, ...]] = []
     traces: set[Any] = set()
-    # Slices of time, sized as if the traces came evenly; where they did not, one more slice is
-    # read.
-    width = (high - first + 1) * max(_FIRST_SLICE, _SLICE_LIMITS * limit) // count + 1
+    # The newest first, then slices of time sized as if the others came evenly; where they did not,
+    # one more is read.
+    width = (low - first + 1) * _SLICE_GROWTH * newest // max(1, count - newest)
     while len(traces) < limit and high >= first:
-        low = max(first, high - width)
         if low - first < width:
-            low = first  # a rest smaller than this slice is not worth a statement
+            low = first  # a rest smaller than a slice is not worth a statement
         rows += _run(
             reader, sql, span_lo=low, span_hi=high + longest, trace_hi=high, from_ns=start_ns,
             limit=limit - len(traces), spss=spss,
         )  # fmt: skip
         traces = {row[0] for row in rows}
         high = low - 1
+        low = high - width
         width *= _SLICE_GROWTH
     return rows, count
 
@@ -300,13 +303,13 @@ def _search_sql(
 @functools.lru_cache(maxsize=_KEPT)
 def _metrics_sql(
     text: str, compat: Compat, catalog: Catalog | None, exemplars: bool
-) -> tuple[Sql, tuple[tuple[str, ...], ...]]:
-    """The statement, and the alternatives of each label."""
+) -> tuple[Sql, tuple[tuple[str, ...], ...], Sql | None]:
+    """The statement, the alternatives of each label, and the statement for exemplars if wanted."""
     wanted = _kept(_planned, text, True, compat)
     if wanted.metrics.function == "compare":
-        return _compiled(lambda: compile_compare.compare(wanted, catalog)), ()
+        return _compiled(lambda: compile_compare.compare(wanted, catalog)), (), None
     statement = _compiled(lambda: compile_metrics.metrics(wanted, catalog, exemplars=exemplars))
-    return statement.sql, statement.labels
+    return statement.sql, statement.labels, statement.exemplars if exemplars else None
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -316,10 +319,11 @@ def _reads_side_tables(text: str, compat: Compat) -> bool:
         return True
     # Without a catalog the statement reads whatever one with a catalog may read.
     try:
-        sql, _labels = _kept(_metrics_sql, text, compat, None, True)
+        sql, _labels, shown = _kept(_metrics_sql, text, compat, None, True)
     except TraceQLUnsupportedError:
         return True
-    return columns.TREE in sql.text or columns.TRACES in sql.text
+    texts = sql.text + (shown.text if shown is not None else "")
+    return columns.TREE in texts or columns.TRACES in texts
 
 
 # -- plumbing --------------------------------------------------------------------------------------

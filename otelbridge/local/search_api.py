@@ -46,7 +46,7 @@ def search_routes(store: Any, compat: Compat = "clean") -> list[Route]:
             store, given.query, start_s=given.start_s, end_s=end_s, limit=given.limit,
             spss=given.spss, compat=mode(request),
         )  # fmt: skip
-        return _json(search_json.search(answer), store, given.query, "search")
+        return _json(search_json.dumped(search_json.search(answer)), store, given.query, "search")
 
     def query_range(request: Request) -> Response:
         given = search_params.metrics_parameters(
@@ -65,7 +65,8 @@ def search_routes(store: Any, compat: Compat = "clean") -> list[Route]:
         answer = query.query_instant(
             store, given.query, start_ns=given.start_ns, end_ns=given.end_ns, compat=mode(request)
         )
-        return _json(search_json.query_instant(answer), store, given.query, "metrics")
+        body = search_json.dumped(search_json.query_instant(answer))
+        return _json(body, store, given.query, "metrics")
 
     return [
         _route("/api/search", search),
@@ -138,8 +139,8 @@ def _route(
     return Route(path, answer, methods=["GET", "POST"])
 
 
-def _json(body: dict[str, Any], store: Any, text: str, endpoint: Endpoint) -> Response:
-    response = JSONResponse(body)
+def _json(body: str, store: Any, text: str, endpoint: Endpoint) -> Response:
+    response = Response(body, media_type="application/json")
     stored = frozenset(store.catalog()) if hasattr(store, "catalog") else None
     for warning in _warnings(text, endpoint, stored):
         response.headers.append("Warning", warning)

@@ -6,6 +6,7 @@ Pure functions; `search_api` has the routes.
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, Final
 
@@ -90,9 +91,10 @@ def _pairs(attributes: tuple[tuple[str, Value], ...]) -> list[dict[str, Any]]:
     return [{"key": key, "value": value(typed)} for key, typed in attributes]
 
 
-def query_range(answer: MetricsAnswer) -> dict[str, Any]:
-    """The body of `/api/metrics/query_range`."""
-    return {"series": [_series(series) for series in answer.series], "metrics": _jobs()}
+def query_range(answer: MetricsAnswer) -> str:
+    """The body of `/api/metrics/query_range`, as text."""
+    series = ",".join(map(_series, answer.series))
+    return f'{{"series":[{series}],"metrics":{dumped(_jobs())}}}'
 
 
 def query_instant(answer: MetricsAnswer) -> dict[str, Any]:
@@ -107,15 +109,20 @@ def query_instant(answer: MetricsAnswer) -> dict[str, Any]:
     return {"series": found, "metrics": _jobs()}
 
 
-def _series(series: Series) -> dict[str, Any]:
-    body: dict[str, Any] = {"labels": _pairs(series.labels), "samples": []}
-    for timestamp_ms, number in series.samples:
-        sample: dict[str, Any] = {"timestampMs": str(timestamp_ms)}
-        if number:
-            sample["value"] = _number(number)
-        body["samples"].append(sample)
+def _series(series: Series) -> str:
+    # Samples are many: their text is put together here, at a third of the cost of dictionaries.
+    # Most are neither whole, nor infinite, nor NaN, and need no look at what JSON makes of them.
+    samples = ",".join(
+        [
+            f'{{"timestampMs":"{time}","value":{number!r}}}'
+            if 0 < number % 1 < 1
+            else _sample(time, number)
+            for time, number in series.samples
+        ]
+    )
+    shown = ""
     if series.exemplars:
-        body["exemplars"] = [
+        exemplars = [
             {
                 "labels": _pairs((("trace:id", ("s", exemplar.trace_id.lstrip("0"))),)),
                 "value": _number(exemplar.value),
@@ -123,7 +130,19 @@ def _series(series: Series) -> dict[str, Any]:
             }
             for exemplar in series.exemplars
         ]
-    return body
+        shown = f',"exemplars":{dumped(exemplars)}'
+    return f'{{"labels":{dumped(_pairs(series.labels))},"samples":[{samples}]{shown}}}'
+
+
+def _sample(timestamp_ms: int, number: float) -> str:
+    if not number:
+        return f'{{"timestampMs":"{timestamp_ms}"}}'
+    return f'{{"timestampMs":"{timestamp_ms}","value":{dumped(_number(number))}}}'
+
+
+def dumped(body: object) -> str:
+    """A body as compact JSON text."""
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _jobs() -> dict[str, Any]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from otelbridge.local.traceql import ast
 from otelbridge.local.traceql.compile import Value, decode
@@ -27,6 +27,8 @@ _COMPARISONS: Final[dict[str, Callable[[float, float], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+#: Lists of values in a row; one for the functions that are not here.
+_COLUMNS: Final = {"avg_over_time": 2, "quantile_over_time": 3, "histogram_over_time": 3}
 Label = tuple[str, Value]
 
 
@@ -68,7 +70,7 @@ class _Group:
 
     buckets: Sequence[int] = ()
     columns: Sequence[Sequence[Any]] = ()
-    exemplars: Sequence[Sequence[Any]] = ()
+    row_ids: Sequence[int] = ()
 
 
 def build(
@@ -77,28 +79,32 @@ def build(
     alternatives: Sequence[tuple[str, ...]],
     rows: Iterable[tuple[Any, ...]],
     buckets: Buckets,
+    exemplars: Iterable[tuple[Any, ...]] = (),
 ) -> list[Series]:
-    """The series of a metrics query, ordered by their labels."""
+    """The series of a metrics query, ordered by their labels.
+
+    `exemplars` are the rows that tell of the spans offered as such, if any were.
+    """
     width = sum(map(len, alternatives))
-    size = {"rate": 1, "count_over_time": 1}.get(node.function, 3)
-    if node.function in ("min_over_time", "max_over_time", "avg_over_time"):
-        size = 2
+    size = _COLUMNS.get(node.function, 1)
     groups: dict[tuple[Label, ...], _Group] = {}
     for row in rows:
         if row[width] is None:
             continue  # nothing was counted, and there was nothing to group by
         rest = row[width + 1 :]
-        groups[_labels(node, alternatives, row)] = _Group(row[width], rest[:size], rest[size:])
+        row_ids = rest[size] if len(rest) > size else ()
+        groups[_labels(node, alternatives, row)] = _Group(row[width], rest[:size], row_ids)
     if not node.by and node.function in ("rate", "count_over_time"):
         groups.setdefault((), _Group(columns=((),)))
-    taken: set[str] = set()
+    chosen = _chosen(groups.values(), {row[0]: row[1:] for row in exemplars})
     times = [buckets.timestamp_ms(b) for b in range(buckets.count)]
     result = []
-    for labels, group in groups.items():
+    for (labels, group), spans in zip(groups.items(), chosen, strict=True):
         for extra, samples in _samples(node, group, buckets):
-            stamped = tuple((times[b], samples[b]) for b in sorted(samples))
-            shown = tuple(_exemplars(group, samples, taken))
+            stamped = tuple([(times[bucket], value) for bucket, value in samples])
+            shown = tuple(_exemplars(spans, dict(samples), buckets)) if spans else ()
             result.append(Series(_final_labels(node, labels, extra), stamped, shown))
+            spans.clear()  # the first of several quantiles has them
     for stage in stages:
         result = (
             _filtered(stage, result)
@@ -163,48 +169,50 @@ def _final_labels(
     return kept + extra
 
 
+#: Bucket and value, by bucket.
+_Samples: TypeAlias = list[tuple[int, float]]
+
+
 def _samples(
     node: ast.Metrics, group: _Group, buckets: Buckets
-) -> Iterator[tuple[tuple[Label, ...], dict[int, float]]]:
+) -> Iterator[tuple[tuple[Label, ...], _Samples]]:
     if node.function in ("rate", "count_over_time"):
         unit = buckets.step_ns / 1e9 if node.function == "rate" else 1.0
-        samples = dict.fromkeys(range(buckets.count), 0.0)
+        values = [0.0] * buckets.count
         for bucket, count in zip(group.buckets, group.columns[0], strict=True):
-            samples[bucket] = count / unit
-        yield (), samples
+            values[bucket] = count / unit
+        yield (), list(enumerate(values))
     elif node.function in ("quantile_over_time", "histogram_over_time"):
         yield from _histogram(node, group, buckets)
-    else:
-        samples = {}
-        mean = node.function == "avg_over_time"
-        for bucket, value, count, *lost in zip(group.buckets, *group.columns, strict=True):
-            if count and not any(lost):
-                samples[bucket] = value / count if mean else float(value)
-        if samples:
-            yield (), samples
+    elif group.buckets:
+        found = group.columns[0]
+        if node.function == "avg_over_time":
+            found = [value / count for value, count in zip(*group.columns, strict=True)]
+        yield (), sorted(zip(group.buckets, map(float, found), strict=True))
 
 
 def _histogram(
     node: ast.Metrics, group: _Group, buckets: Buckets
-) -> Iterator[tuple[tuple[Label, ...], dict[int, float]]]:
-    exponents: dict[int, dict[int, int]] = {}
-    unit = 1.0
-    for bucket, exponent, count, nanoseconds in zip(group.buckets, *group.columns, strict=True):
-        unit = 1e9 if nanoseconds else unit
-        exponents.setdefault(exponent, {})[bucket] = count
-    if not exponents:
+) -> Iterator[tuple[tuple[Label, ...], _Samples]]:
+    if not group.buckets:
         return
+    exponents, counts, nanoseconds = group.columns
+    unit = 1e9 if any(nanoseconds) else 1.0
     if node.function == "histogram_over_time":
-        for exponent, counts in sorted(exponents.items()):
+        by_exponent: dict[int, dict[int, int]] = {}
+        for bucket, exponent, count in zip(group.buckets, exponents, counts, strict=True):
+            by_exponent.setdefault(exponent, {})[bucket] = count
+        for exponent, found in sorted(by_exponent.items()):
             label = ("__bucket", ("d", 2.0**exponent / unit))
-            yield (label,), {b: float(counts.get(b, 0)) for b in range(buckets.count)}
+            yield (label,), [(b, float(found.get(b, 0))) for b in range(buckets.count)]
         return
-    by_bucket: dict[int, list[tuple[int, int]]] = {}
-    for exponent, counts in sorted(exponents.items()):
-        for bucket, count in counts.items():
-            by_bucket.setdefault(bucket, []).append((exponent, count))
+    by_bucket: list[list[tuple[int, int]]] = [[] for _ in range(buckets.count)]
+    for bucket, exponent, count in zip(group.buckets, exponents, counts, strict=True):
+        by_bucket[bucket].append((exponent, count))
+    for listed in by_bucket:
+        listed.sort()
     for q in node.quantiles:
-        samples = {b: quantile(q, by_bucket.get(b, ())) / unit for b in range(buckets.count)}
+        samples = [(b, quantile(q, listed) / unit) for b, listed in enumerate(by_bucket)]
         yield (("p", ("d", q)),), samples
 
 
@@ -214,7 +222,9 @@ def quantile(q: float, counts: Sequence[tuple[int, int]]) -> float:
     Interpolated on the logarithm between the previous non-empty bucket and the one that is hit; 0
     for nothing.
     """
-    total = sum(count for _exponent, count in counts)
+    total = 0
+    for _exponent, count in counts:
+        total += count
     needed = max(1, math.ceil(q * total))
     below = 0
     low: int | None = None
@@ -229,20 +239,38 @@ def quantile(q: float, counts: Sequence[tuple[int, int]]) -> float:
     return 0.0
 
 
-def _exemplars(group: _Group, samples: dict[int, float], taken: set[str]) -> Iterator[Exemplar]:
-    if not group.exemplars:
-        return
-    for bucket, trace_id, span_id, start_ns, value in zip(
-        group.buckets, *group.exemplars, strict=True
-    ):
-        if len(taken) >= MAX_EXEMPLARS:
-            return
-        trace = trace_id.hex
-        if trace in taken or bucket not in samples:
-            continue
-        taken.add(trace)
-        number = samples[bucket] if value is None else float(value)
-        yield Exemplar(trace, f"{span_id:016x}", start_ns // 1_000_000, number)
+def offered(rows: Iterable[tuple[Any, ...]]) -> list[int]:
+    """The numbers of the spans that rows with exemplars offer as such."""
+    return [row_id for row in rows for row_id in row[-1] or ()]
+
+
+def _chosen(
+    groups: Collection[_Group], offered: Mapping[int, tuple[Any, ...]]
+) -> list[list[tuple[Any, ...]]]:
+    """For each group the spans to show: the groups take turns, and no trace is shown twice."""
+    chosen: list[list[tuple[Any, ...]]] = [[] for _ in groups]
+    turns = max((len(group.row_ids) for group in groups), default=0) if offered else 0
+    taken: set[Any] = set()
+    for turn in range(turns):
+        for group, of_group in zip(groups, chosen, strict=True):
+            span = offered.get(group.row_ids[turn]) if turn < len(group.row_ids) else None
+            if span is None or span[0] in taken:
+                continue
+            if len(taken) >= MAX_EXEMPLARS:
+                return chosen
+            taken.add(span[0])
+            of_group.append(span)
+    return chosen
+
+
+def _exemplars(
+    spans: Iterable[tuple[Any, ...]], samples: Mapping[int, float], buckets: Buckets
+) -> Iterator[Exemplar]:
+    for trace_id, span_id, start_ns, value in spans:
+        number = value
+        if number is None:  # of a count: the sample that it belongs to
+            number = samples.get((start_ns - buckets.start_ns - 1) // buckets.step_ns, 0.0)
+        yield Exemplar(trace_id.hex, f"{span_id:016x}", start_ns // 1_000_000, float(number))
 
 
 def _order(series: Series) -> str:

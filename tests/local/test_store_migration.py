@@ -1,4 +1,4 @@
-"""A store of version 1 becomes one of version 2, at opening, with everything that was in it."""
+"""A store of an older version becomes one of the present, at opening, with everything that was in it."""
 
 from __future__ import annotations
 
@@ -128,14 +128,38 @@ def test_a_migrated_store_goes_on(samples, tmp_path):
     store = Store(tmp_path / "old")
     assert len(store.trace(schema.TEMPO, spans[0].trace_id)) == len(spans) + 1
     assert store.query("SELECT span_count FROM trace_info") == [(len(spans) + 1,)]
-    assert store.query("SELECT value FROM store_info WHERE key = 'version'") == [("2",)]
+    assert store.query("SELECT value FROM store_info WHERE key = 'version'") == [("3",)]
     tables = {row[0] for row in store.query("SELECT table_name FROM duckdb_tables()")}
     assert tables == {"store_info", *schema.TABLES}
     store.close()
 
 
+def test_a_version_2_store_gets_the_copies_of_its_resources(samples, tmp_path):
+    """Spans carry their resource's service and owners as if they had been stored anew."""
+    request, _spans = make(samples)
+    owner = request.resource_spans[0].resource.attributes.add(key="langfuse.user.id")
+    owner.value.string_value = "u-1"
+    request.resource_spans.add().CopyFrom(samples.request(samples.span()).resource_spans[0])
+    del request.resource_spans[1].resource.attributes[:]
+    store = Store(tmp_path / "old")
+    store.write(as_sent(request)).result(20)
+    statement = "SELECT r_service_name, r_langfuse_user_id, count(*) FROM tempo_spans GROUP BY ALL"
+    before = sorted(store.query(statement), key=str)
+    assert before == [("", None, 1), ("web", "u-1", 20)]
+    store.close()
+    with duckdb.connect(str(tmp_path / "old" / DATABASE_NAME)) as connection:
+        for column, _kind in schema.COPY_COLUMNS:
+            connection.execute(f"ALTER TABLE tempo_spans DROP COLUMN {column}")
+        connection.execute("UPDATE store_info SET value = '2' WHERE key = 'version'")
+    store = Store(tmp_path / "old")
+    assert sorted(store.query(statement), key=str) == before
+    store.write(as_sent(request)).result(20)
+    assert sorted(store.query(statement), key=str) == before
+    store.close()
+
+
 def test_an_empty_version_1_store_is_migrated(samples, tmp_path):
-    """No spans, no resources: an empty store of version 2."""
+    """No spans, no resources: an empty store of the present version."""
     write_version_1(tmp_path / "old", samples.request(), sides=())
     store = Store(tmp_path / "old")
     assert store.query("SELECT count(*) FROM tempo_spans") == [(0,)]

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from otelbridge.errors import StoreError
 from otelbridge.local.records import from_otlp_port
-from otelbridge.local.store import side_tables
+from otelbridge.local.store import arrow, database, side_tables
 from otelbridge.local.store.database import Store
 from otelbridge.local.store.numbering import Node, number
 from otelbridge.local.store.retention import Limits
@@ -130,9 +131,15 @@ def send(store, samples, spans, each: int) -> list:
     return futures
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_any_order_gives_the_same_side_tables(samples, tmp_path, monkeypatch, seed):
-    """In order at once; shuffled, one by one, twice, with queries between and a small memory."""
+@pytest.mark.parametrize("small_spans", [0, 3, 1000])
+@pytest.mark.parametrize("seed", range(3))
+def test_any_order_gives_the_same_side_tables(samples, tmp_path, monkeypatch, seed, small_spans):
+    """In order at once; shuffled, one by one, twice, with queries between and a small memory.
+
+    Whether the transaction of the spans writes them too, or a refresh afterwards, or now the one
+    and now the other.
+    """
+    monkeypatch.setattr(database, "_SMALL_SPANS", small_spans)
     rng = random.Random(seed)
     spans = forest(samples, rng, traces=6, spans=15)
     ordered = Store(None)
@@ -225,8 +232,46 @@ def test_retention_leaves_nothing_of_a_trace(samples):
     store.close()
 
 
-def test_an_idle_store_renews_its_side_tables_by_itself(samples):
+def test_a_transaction_that_fails_midway_leaves_the_side_tables_true(samples, monkeypatch):
+    """Nothing of it is stored, and what comes next is numbered as if it had never been."""
+    store = Store(None)
+    root = samples.span("root", trace_id=b"t" * 16, span_id=b"r" * 8)
+    store.write(from_otlp_port(samples.request(root))).result(20)
+    before = sides(store)
+    insert = arrow.insert
+
+    def failing(connection, table, types, columns):
+        insert(connection, table, types, columns)
+        if table == "trace_info":
+            raise RuntimeError("no room")
+
+    child = samples.span("child", trace_id=b"t" * 16, span_id=b"c" * 8, parent_span_id=b"r" * 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(arrow, "insert", failing)
+        assert isinstance(
+            store.write(from_otlp_port(samples.request(child))).exception(20), StoreError
+        )
+    assert sides(store) == before
+    other = samples.span("other", trace_id=b"t" * 16, parent_span_id=b"r" * 8)
+    store.write(from_otlp_port(samples.request(other))).result(20)
+    tree, traces, rows = sides(store)
+    assert [row[1:] for row in tree] == [("other", 2, 3, 1, 0), ("root", 1, 4, -1, 1)]
+    assert (traces[0][-1], rows) == (2, 2)
+    store.close()
+
+
+def test_small_writes_leave_nothing_to_renew(samples):
+    """A query beside a trickle of spans neither renews side tables nor waits for that."""
+    store = Store(None)
+    store.write(from_otlp_port(samples.request(samples.span()))).result(20)
+    assert not store._side_tables.dirty
+    assert store.query("SELECT count(*) FROM trace_info", refresh=False) == [(1,)]
+    store.close()
+
+
+def test_an_idle_store_renews_its_side_tables_by_itself(samples, monkeypatch):
     """Without any query; so the first query after a load finds them ready."""
+    monkeypatch.setattr(database, "_SMALL_SPANS", 0)
     store = Store(None)
     store.write(from_otlp_port(samples.request(samples.span()))).result(20)
     for _ in range(200):

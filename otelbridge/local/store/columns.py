@@ -60,6 +60,11 @@ HOT_RESOURCE: Final[tuple[Hot, ...]] = tuple(
     Hot(key, "a_" + key.replace(".", "_"), "s")
     for key in (s.SERVICE_NAME, s.LANGFUSE_USER_ID, s.LANGFUSE_SESSION_ID)
 )
+#: Copies of these in `tempo_spans`, by column of `resources`: most queries ask for them, and where
+#: each trace has resources of its own a join would read as many resources as spans.
+RESOURCE_COPIES: Final[dict[str, str]] = {
+    one.column: "r_" + one.key.replace(".", "_") for one in HOT_RESOURCE
+}
 
 #: Maps of the other attributes: `m_s MAP(VARCHAR, VARCHAR)`, `m_i`, `m_d`, `m_b`, `m_ss`, `m_ii`,
 #: `m_dd`, `m_bb`. NULL when a span has none of that type. The same names in `tempo_spans`,
@@ -72,7 +77,7 @@ MAP_COLUMNS: Final[dict[str, str]] = {kind: f"m_{kind}" for kind in DUCKDB_TYPES
 #:   status_message VARCHAR ("" when absent), start_ns BIGINT, duration_ns BIGINT (0 when it ends
 #:   before it starts), resource_id UBIGINT, scope_id UBIGINT, received_ns BIGINT, has_events and
 #:   has_links BOOLEAN, span_bytes UINTEGER, span BLOB (the serialised span without what the
-#:   columns hold, see `packing`).
+#:   columns hold, see `packing`), and RESOURCE_COPIES, equal to the columns of its resource.
 #: - resources: id UBIGINT, schema_url VARCHAR, proto BLOB. Missing service.name: a_service_name
 #:   is "".
 #: - scopes: id UBIGINT, schema_url VARCHAR, proto BLOB, name VARCHAR, version VARCHAR ("" when

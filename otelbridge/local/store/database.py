@@ -42,6 +42,9 @@ _RETENTION_INTERVAL_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 0.02
 #: ... or so many spans changed, so that a query in the midst of a bulk load waits shortly.
 _REFRESH_SPANS: Final = 20_000
+#: Up to so many spans a transaction renews the side tables itself; more would number the traces of
+#: a bulk load again and again.
+_SMALL_SPANS: Final = 1000
 _NO_LIMITS: Final = retention.Limits()
 
 
@@ -292,6 +295,12 @@ class Store:
     def _commit(self, batches: list[Batch]) -> None:
         self._received_ns = max(self._received_ns + 1, time.time_ns())
         prepared = self._rows.prepare(batches, self._received_ns)
+        spans = sum(map(len, prepared.tempo.values()))
+        if spans <= _SMALL_SPANS and not self._side_tables.dirty:
+            # Spans and side tables change at once, so no snapshot has to wait for either. With
+            # nothing dirty no other thread touches the side tables or this connection.
+            self._rows.store(prepared, side_tables=True)
+            return
         with self._gate:
             self._rows.store(prepared)
 

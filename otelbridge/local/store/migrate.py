@@ -1,8 +1,8 @@
 """Older versions of the store's tables to the present ones, in the transaction of the caller.
 
 `opening` calls it; a kill midway leaves the old store. Version 1 had the plain columns and the
-whole serialised span: its rows are read again from that. The side tables are left empty, the
-store renews what they lack.
+whole serialised span: its rows are read again from that, and the side tables are left empty, the
+store renews what they lack. Version 2 had no copies of resource attributes with the spans.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otelbridge.errors import StoreError
 from otelbridge.local.store import arrow, rows, schema, values, writing
-from otelbridge.local.store.columns import EVENTS, LINKS, RESOURCES, SCOPES
+from otelbridge.local.store.columns import EVENTS, LINKS, RESOURCE_COPIES, RESOURCES, SCOPES
 from otelbridge.local.store.values import Decoders, KeysFound
 
 _CHUNK_ROWS: Final = 10_000
 _OLD: Final = "version_1_"
+_NO_COPIES: Final = (None,) * len(RESOURCE_COPIES)
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, version: int) -> None:
@@ -29,8 +30,23 @@ def migrate(connection: duckdb.DuckDBPyConnection, version: int) -> None:
     Raises:
         StoreError: a version that never was.
     """
-    if version != 1:
+    if version not in (1, 2):
         raise StoreError(f"the local store has version {version}, which no otelbridge wrote")
+    if version == 1:
+        _from_version_1(connection)
+    else:
+        for column, kind in schema.COPY_COLUMNS:
+            connection.execute(f"ALTER TABLE {schema.TEMPO} ADD COLUMN {column} {kind}")
+    copies = ", ".join(f"{copy} = r.{column}" for column, copy in RESOURCE_COPIES.items())
+    connection.execute(
+        f"UPDATE {schema.TEMPO} AS s SET {copies} FROM {RESOURCES} AS r WHERE r.id = s.resource_id"
+    )
+    connection.execute(
+        "UPDATE store_info SET value = ? WHERE key = 'version'", [str(schema.SCHEMA_VERSION)]
+    )
+
+
+def _from_version_1(connection: duckdb.DuckDBPyConnection) -> None:
     tables = (schema.TEMPO, schema.LANGFUSE, RESOURCES, SCOPES)
     for table in tables:
         connection.execute(f"ALTER TABLE {table} RENAME TO {_OLD}{table}")
@@ -45,9 +61,6 @@ def migrate(connection: duckdb.DuckDBPyConnection, version: int) -> None:
         arrow.insert(connection, table, schema.TABLES[table], columns)
     for table in tables:
         connection.execute(f"DROP TABLE {_OLD}{table}")
-    connection.execute(
-        "UPDATE store_info SET value = ? WHERE key = 'version'", [str(schema.SCHEMA_VERSION)]
-    )
 
 
 def _parts(connection: duckdb.DuckDBPyConnection, decoders: Decoders) -> None:
@@ -75,8 +88,12 @@ def _spans(connection: duckdb.DuckDBPyConnection, side: str, decoders: Decoders)
         if not found:
             continue
         spans, plain = rows.SpanRows(decoders), rows.PlainRows()
-        for data, *rest in found:
-            (spans if side == schema.TEMPO else plain).add(Span.FromString(data), *rest)
+        for data, resource_id, scope_id, received_ns in found:
+            span = Span.FromString(data)
+            if side == schema.TEMPO:
+                spans.add(span, resource_id, scope_id, received_ns, _NO_COPIES)
+            else:
+                plain.add(span, resource_id, scope_id, received_ns)
         if side == schema.LANGFUSE:
             arrow.insert(connection, side, schema.TABLES[side], plain.columns())
             continue

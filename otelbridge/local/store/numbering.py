@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple, TypeAlias
 
 #: What the side tables need of a span, ordered as children are: start_ns, minus end_ns, span_id,
-#: parent_span_id (None on a root), name (of roots only), resource_id. A bare tuple: there are many,
+#: parent_span_id (None on a root), name and service (of roots only). A bare tuple: there are many,
 #: and the garbage collector passes over those that hold no containers.
-Node: TypeAlias = tuple[int, int, int, int | None, str, int]
+Node: TypeAlias = tuple[int, int, int, int | None, str, str]
 
 
 class TraceFacts(NamedTuple):

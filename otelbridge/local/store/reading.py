@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -30,12 +31,79 @@ class StoreTimeout(StoreError):  # noqa: N818 - reads as what happened, like Tim
     """A statement ran past its deadline and was interrupted."""
 
 
+class Deadlines:
+    """Stops statements that run too long; one thread for all, which ends when there are none.
+
+    A timer for each statement would be a thread for each: beside a busy writer its start alone
+    takes as long as a statement.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._until: dict[Snapshot, float] = {}
+        self._wakes = 0.0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def add(self, snapshot: Snapshot, until: float) -> None:
+        """A statement of the snapshot begins; `until` is of the monotonic clock."""
+        with self._changed:
+            self._until[snapshot] = until
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._watch, name="otelbridge-deadlines", daemon=True
+                )
+                self._wakes = until
+                self._thread.start()
+            elif until < self._wakes:
+                self._changed.notify_all()
+
+    def remove(self, snapshot: Snapshot) -> None:
+        """The statement has ended."""
+        with self._changed:
+            self._until.pop(snapshot, None)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                now = time.monotonic()
+                late = [one for one, until in self._until.items() if until <= now]
+                for one in late:
+                    del self._until[one]
+                if not self._until and not late:
+                    self._thread = None
+                    return
+                if not late:
+                    self._wakes = min(self._until.values())
+                    self._changed.wait(self._wakes - now)
+            for one in late:
+                one.expire()
+
+
 class Snapshot:
     """A consistent view of the store; made by `Store.snapshot`, for one thread."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        timeout_seconds: float,
+        deadlines: Deadlines,
+    ) -> None:
         self._connection = connection
         self._timeout_seconds = timeout_seconds
+        self._limit = f"the query took longer than {timeout_seconds:g} s and was stopped"
+        self._deadlines = deadlines
         self._changed = threading.Condition()
         self._running = False
         self._interrupted = ""
@@ -54,26 +122,27 @@ class Snapshot:
             StoreTimeout: it ran longer than the snapshot's `timeout_seconds`.
             StoreError: DuckDB refused it, or the store was closed meanwhile.
         """
-        limit = f"the query took longer than {self._timeout_seconds:g} s and was stopped"
-        timer = threading.Timer(self._timeout_seconds, self.interrupt, [limit])
-        timer.daemon = True
         with self._changed:
             if self._interrupted:
                 raise StoreError(self._interrupted)
             self._running = True
-        timer.start()
+        self._deadlines.add(self, time.monotonic() + self._timeout_seconds)
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except duckdb.InterruptException as error:
-            kind = StoreTimeout if self._interrupted == limit else StoreError
+            kind = StoreTimeout if self._interrupted == self._limit else StoreError
             raise kind(self._interrupted or "the query was interrupted") from error
         except duckdb.Error as error:
             raise StoreError(f"the local store cannot be read: {error}") from error
         finally:
-            timer.cancel()
+            self._deadlines.remove(self)
             with self._changed:
                 self._running = False
                 self._changed.notify_all()
+
+    def expire(self) -> None:
+        """Stop the running statement, whose deadline has passed."""
+        self.interrupt(self._limit)
 
     def interrupt(self, reason: str) -> None:
         """Stop the running statement; it and later ones raise StoreError with `reason`."""
@@ -92,6 +161,7 @@ class Readers:
         self._connection = connection.cursor()
         self._changed = threading.Condition()
         self._open: set[Snapshot] = set()
+        self._deadlines = Deadlines()
         self._closed = False
 
     @contextlib.contextmanager
@@ -101,7 +171,7 @@ class Readers:
             if self._closed:
                 raise StoreError("the local store is closed")
             cursor = self._connection.cursor()
-            found = Snapshot(cursor, timeout_seconds)
+            found = Snapshot(cursor, timeout_seconds, self._deadlines)
             self._open.add(found)
         try:
             with gate:
@@ -123,6 +193,7 @@ class Readers:
                 found.interrupt("the local store is closed")
             self._changed.wait_for(lambda: not self._open, _CLOSE_WAIT_SECONDS)
             self._connection.close()
+        self._deadlines.close()
 
 
 def read_trace(snapshot: Snapshot, side: str, trace_id: bytes) -> list[SpanRecord]:

@@ -8,7 +8,7 @@ empty and mixed arrays are in no column: only the serialised span has them. No D
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -16,7 +16,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otelbridge.local.store import packing
 from otelbridge.local.store.arrow import MapColumn
-from otelbridge.local.store.columns import HOT_RESOURCE, HOT_SPAN, MAP_COLUMNS, Hot
+from otelbridge.local.store.columns import (
+    HOT_RESOURCE,
+    HOT_SPAN,
+    MAP_COLUMNS,
+    RESOURCE_COPIES,
+    Hot,
+)
 from otelbridge.local.store.numbering import Node
 from otelbridge.local.store.packing import MAX_INT64
 from otelbridge.local.store.values import Decoder, Decoders, serialised, split
@@ -86,15 +92,18 @@ class _Rows:
         return {**plain, **self._attributes.columns()}
 
 
+#: Values of the columns `RESOURCE_COPIES`, in their order.
+Copies: TypeAlias = tuple[str | None, ...]
 _PLAIN: Final = (
     "trace_id", "span_id", "parent_span_id", "name", "kind", "start_ns", "duration_ns",
     "resource_id", "scope_id", "received_ns", "span_bytes", "span",
 )  # fmt: skip
+_OF_SPANS: Final = ("status", "status_message", "has_events", "has_links")
 _KEY: Final = ("trace_id", "span_id")
 
 
 def plain_row(
-    span: Span, resource_id: int, scope_id: int, received_ns: int
+    span: Span, resource_id: int, scope_id: int, received_ns: int, service: str = ""
 ) -> tuple[tuple[Any, ...], Node, bytes | None]:
     """The row that both sides have; the span's skeleton; its bytes from the attributes on.
 
@@ -130,8 +139,9 @@ def plain_row(
         len(data),
         packed,
     )
-    # Of names only that of a root is asked for.
-    node = (start_ns, -end_ns, span_id, parent, "" if parent else name, resource_id)
+    # Of names and services only those of a root are asked for.
+    named = ("", "") if parent else (name, service)
+    node = (start_ns, -end_ns, span_id, parent, *named)
     return row, node, tail
 
 
@@ -140,7 +150,7 @@ class SpanRows:
 
     def __init__(self, decoders: Decoders) -> None:
         self.spans = _Rows(
-            (*_PLAIN, "status", "status_message", "has_events", "has_links"),
+            (*_PLAIN, *_OF_SPANS, *RESOURCE_COPIES.values()),
             decoders["span"],
             HOT_SPAN,
         )
@@ -149,13 +159,19 @@ class SpanRows:
             (*_KEY, "link_no", "linked_trace_id", "linked_span_id"), decoders["link"]
         )
 
-    def add(self, span: Span, resource_id: int, scope_id: int, received_ns: int) -> Node:
-        """One span with its events and links; gives its skeleton."""
-        plain, node, tail = plain_row(span, resource_id, scope_id, received_ns)
+    def add(
+        self, span: Span, resource_id: int, scope_id: int, received_ns: int, copies: Copies
+    ) -> Node:
+        """One span with its events and links; gives its skeleton.
+
+        `copies` are those of its resource, as `resource_copies` gives them.
+        """
+        service = copies[0] or ""
+        plain, node, tail = plain_row(span, resource_id, scope_id, received_ns, service)
         status, events, links = span.status, len(span.events) > 0, len(span.links) > 0
         code = status.code if 0 <= status.code <= MAX_INT8 else 0
         attributes = split(tail) if tail is not None else serialised(span.attributes)
-        self.spans.add((*plain, code, status.message, events, links), attributes)
+        self.spans.add((*plain, code, status.message, events, links, *copies), attributes)
         if events:
             self._add_events(span, node[2])
         if links:
@@ -191,6 +207,13 @@ class PlainRows:
     def columns(self) -> dict[str, Sequence[Any] | MapColumn]:
         """Values by column."""
         return dict(zip(_PLAIN, zip(*self._rows, strict=True), strict=True))
+
+
+def resource_copies(message: Resource, decoder: Decoder) -> Copies:
+    """What every span of a resource repeats of it."""
+    found = {column: item for _, column, _, item in decoder.values(serialised(message.attributes))}
+    found.setdefault(SERVICE_COLUMN, "")
+    return tuple(map(found.get, RESOURCE_COPIES))
 
 
 class ResourceRows:

@@ -1,4 +1,4 @@
-"""Tables of the local store, version 2: their DDL, and the statements that are always the same.
+"""Tables of the local store, version 3: their DDL, and the statements that are always the same.
 
 Which attribute has which column stands in `columns`; how a span becomes a row in `rows`. Two sides:
 `tempo_spans` with hot columns and typed maps (what TraceQL asks), and `langfuse_spans` with the
@@ -19,6 +19,7 @@ from otelbridge.local.store.columns import (
     KEYS,
     LINKS,
     MAP_COLUMNS,
+    RESOURCE_COPIES,
     RESOURCES,
     SCOPES,
     SPANS,
@@ -27,7 +28,7 @@ from otelbridge.local.store.columns import (
     Hot,
 )
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 TEMPO: Final = SPANS
 LANGFUSE: Final = "langfuse_spans"
 SIDES: Final = (TEMPO, LANGFUSE)
@@ -57,6 +58,7 @@ SPAN_COLUMNS: Final[tuple[tuple[str, str], ...]] = (
     ("has_events", "BOOLEAN"),
     ("has_links", "BOOLEAN"),
 )
+COPY_COLUMNS: Final = tuple((column, "VARCHAR") for column in RESOURCE_COPIES.values())
 _PART_COLUMNS: Final = (("id", "UBIGINT"), ("schema_url", "VARCHAR"), ("proto", "BLOB"))
 _SPAN_KEY: Final = (("trace_id", "UUID"), ("span_id", "UBIGINT"))
 _EVENT_COLUMNS: Final = (
@@ -97,7 +99,7 @@ def _attributes(hot: Iterable[Hot] = ()) -> tuple[tuple[str, str], ...]:
 
 #: Every table with all of its columns.
 TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    TEMPO: (*SPAN_COLUMNS, *_attributes(HOT_SPAN)),
+    TEMPO: (*SPAN_COLUMNS, *_attributes(HOT_SPAN), *COPY_COLUMNS),
     LANGFUSE: LANGFUSE_COLUMNS,
     RESOURCES: (*_PART_COLUMNS, *_attributes(HOT_RESOURCE)),
     SCOPES: (*_PART_COLUMNS, ("name", "VARCHAR"), ("version", "VARCHAR"), *_attributes()),

@@ -17,8 +17,8 @@ from typing import Final
 
 import duckdb
 
-from otelbridge.local.store import arrow, rows, schema
-from otelbridge.local.store.columns import RESOURCES, SPANS, TRACES, TREE
+from otelbridge.local.store import arrow, schema
+from otelbridge.local.store.columns import SPANS, TRACES, TREE
 from otelbridge.local.store.numbering import Node, TraceFacts, TreeRow, number
 
 _CACHED_SPANS: Final = 60_000
@@ -48,7 +48,6 @@ class SideTables:
         self._dirty: set[bytes] = set()
         self._skeletons: OrderedDict[bytes, Skeleton] = OrderedDict()
         self._cached_spans = 0
-        self._services: dict[int, str] = {}
         self.dirty_spans = 0
         self.load()
 
@@ -93,6 +92,22 @@ class SideTables:
 
     def add(self, found: Mapping[bytes, Mapping[int, Node]], received_ns: int) -> None:
         """Spans that were committed; `present` was asked before, so known traces are in memory."""
+        self._learn(found, received_ns)
+        self.dirty_spans += sum(map(len, found.values()))
+        self._dirty.update(found)
+
+    def store(self, found: Mapping[bytes, Mapping[int, Node]], received_ns: int) -> None:
+        """Write the numbers of traces with new spans in the transaction that writes the spans.
+
+        For when no other trace is dirty; `present` was asked before. When the transaction fails,
+        `load` must follow.
+        """
+        self._learn(found, received_ns)
+        self._store(set(found))
+        self._numbered.update(found)
+        self._evict()
+
+    def _learn(self, found: Mapping[bytes, Mapping[int, Node]], received_ns: int) -> None:
         for trace_id, nodes in found.items():
             skeleton = self._skeletons.get(trace_id)
             if skeleton is None:
@@ -101,9 +116,7 @@ class SideTables:
             skeleton.nodes.update(nodes)
             skeleton.received_ns = received_ns
             self._cached_spans += len(skeleton.nodes) - before
-            self.dirty_spans += len(nodes)
         self._known.update(found)  # `|= found.keys()` would copy all that are known
-        self._dirty.update(found)
 
     def refresh(self) -> None:
         """Renumber every trace that changed."""
@@ -155,7 +168,6 @@ class SideTables:
             schema.TABLES[TREE],
             dict(zip(names, columns, strict=True)),
         )
-        self._learn_services({one.root[5] for one in facts if one.root is not None})
         trace_rows = [
             self._trace_row(trace_id, one) for trace_id, one in zip(trace_ids, facts, strict=True)
         ]
@@ -175,20 +187,10 @@ class SideTables:
             facts.end_ns,
             root[2] if root is not None else None,
             root[4] if root is not None else "",
-            self._services[root[5]] if root is not None else "",
+            root[5] if root is not None else "",
             facts.span_count,
             self._skeletons[trace_id].received_ns,
         )
-
-    def _learn_services(self, resource_ids: set[int]) -> None:
-        missing = list(resource_ids - self._services.keys())
-        if missing:
-            found = self._connection.execute(
-                f"SELECT id, {rows.SERVICE_COLUMN} FROM {RESOURCES} "
-                "WHERE id IN (SELECT unnest(?::UBIGINT[]))",
-                [missing],
-            ).fetchall()
-            self._services.update(found)
 
     def _ensure(self, trace_ids: set[bytes]) -> None:
         """Read the skeletons that are not in memory, and mark all as recently used."""
@@ -203,7 +205,8 @@ class SideTables:
         found = self._connection.execute(
             "SELECT trace_id::BLOB, received_ns, start_ns, -(start_ns + duration_ns), span_id, "
             "parent_span_id, CASE WHEN parent_span_id IS NULL THEN name ELSE '' END, "
-            f"resource_id FROM {SPANS} WHERE trace_id IN (SELECT unnest(?::BLOB[])::UUID)",
+            "CASE WHEN parent_span_id IS NULL THEN r_service_name ELSE '' END "
+            f"FROM {SPANS} WHERE trace_id IN (SELECT unnest(?::BLOB[])::UUID)",
             [list(read)],
         ).fetchall()
         for trace_id, received_ns, *node in found:

@@ -73,7 +73,8 @@ class Writer:
         if tempo:
             spans = rows.SpanRows(self._decoders)
             for (trace_id, _), record in tempo.items():
-                node = spans.add(record.span, *parts.ids(record), received_ns)
+                ids = parts.ids(record)
+                node = spans.add(record.span, *ids, received_ns, parts.copies)
                 prepared.tempo.setdefault(trace_id, {})[node[2]] = node
             prepared.tables[schema.TEMPO] = spans.spans.columns()
             for table, one in ((EVENTS, spans.events), (LINKS, spans.links)):
@@ -93,8 +94,11 @@ class Writer:
         prepared.new_parts = parts.new
         return prepared
 
-    def store(self, prepared: Prepared) -> None:
-        """Write and commit; on an exception nothing was stored."""
+    def store(self, prepared: Prepared, *, side_tables: bool = False) -> None:
+        """Write and commit; on an exception nothing was stored.
+
+        With `side_tables` in the same transaction; no other trace may be dirty then.
+        """
         replaced = self._side_tables.present(prepared.tempo)
         previewed = [key for key in prepared.langfuse if key[0] in self._previewed]
         self._connection.begin()
@@ -104,16 +108,21 @@ class Writer:
             self._delete(schema.LANGFUSE, previewed)
             for table, columns in prepared.tables.items():
                 arrow.insert(self._connection, table, schema.TABLES[table], columns)
+            if side_tables and prepared.tempo:
+                self._side_tables.store(prepared.tempo, prepared.received_ns)
             self._connection.commit()
         except BaseException:
             with contextlib.suppress(duckdb.Error):
                 self._connection.rollback()
+            if side_tables:
+                self._side_tables.load()
             raise
         self._keys.committed()
         for table, ids in prepared.new_parts.items():
             self._known[table] |= ids
         self._previewed.update(trace_id for trace_id, _ in prepared.langfuse)
-        self._side_tables.add(prepared.tempo, prepared.received_ns)
+        if not side_tables:
+            self._side_tables.add(prepared.tempo, prepared.received_ns)
 
     def _delete(self, table: str, keys: Sequence[Key]) -> None:
         if keys:
@@ -141,6 +150,10 @@ class _Parts:
         self._ids: dict[tuple[int, str, int, str], tuple[int, int]] = {}
         self._last: SpanRecord | None = None
         self._last_ids = (0, 0)
+        self._copies_of: dict[int, rows.Copies] = {}
+        self._decoder = decoders["resource"]
+        #: Of the resource that `ids` saw last.
+        self.copies: rows.Copies = ()
         self._resources = rows.ResourceRows(decoders)
         self._scopes = rows.ScopeRows(decoders)
         self.new: dict[str, set[int]] = {RESOURCES: set(), SCOPES: set()}
@@ -163,6 +176,11 @@ class _Parts:
                 self._scopes.add(scope_id, urls[1], data, record.scope)
             found = self._ids[key] = (resource_id, scope_id)
         self._last_ids = found
+        copies = self._copies_of.get(found[0])
+        if copies is None:
+            copies = rows.resource_copies(record.resource, self._decoder)
+            self._copies_of[found[0]] = copies
+        self.copies = copies
         return found
 
     def columns(self) -> dict[str, Columns]:

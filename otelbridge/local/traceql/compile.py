@@ -90,12 +90,14 @@ def search(plan: Plan, catalog: Catalog | None = None) -> SearchSql:
 def window_bounds() -> Sql:
     """Of the traces that begin at `$trace_hi` or before and end at `$from_ns` or later.
 
-    Columns: their number, the first and the last start, the last end, the longest duration; NULLs
-    without any.
+    Columns: their number, the first and the last start, the last end, the longest duration, the
+    first start among the newest `$newest`; NULLs without any.
     """
+    traces = f"FROM {columns.TRACES} WHERE start_ns <= $trace_hi AND end_ns >= $from_ns"
+    newest = f"SELECT start_ns {traces} ORDER BY start_ns DESC LIMIT $newest"
     return Sql(
-        "SELECT count(*), min(start_ns), max(start_ns), max(end_ns), max(end_ns - start_ns) "
-        f"FROM {columns.TRACES} WHERE start_ns <= $trace_hi AND end_ns >= $from_ns"
+        "SELECT count(*), min(start_ns), max(start_ns), max(end_ns), max(end_ns - start_ns), "
+        f"(SELECT min(start_ns) FROM ({newest})) {traces}"
     )
 
 
@@ -120,8 +122,8 @@ def details(plan: Plan, catalog: Catalog | None = None) -> Sql:
 def service_stats() -> Sql:
     """Spans and failed spans by service of the traces `$trace_ids`."""
     return Sql(
-        "SELECT s.trace_id, r.a_service_name, count(*), count(*) FILTER (s.status = 2) "
-        f"FROM {columns.SPANS} AS s JOIN {columns.RESOURCES} AS r ON r.id = s.resource_id "
+        "SELECT s.trace_id, s.r_service_name, count(*), count(*) FILTER (s.status = 2) "
+        f"FROM {columns.SPANS} AS s "
         f"WHERE {RANGE} AND s.trace_id IN (SELECT unnest($trace_ids::UUID[])) GROUP BY ALL"
     )
 

@@ -276,7 +276,11 @@ class Fields:
 
     def _of_part(self, scope: str, alias: str, key: str, hot: tuple[columns.Hot, ...]) -> Typed:
         stored = self._stored(scope, "", key, hot)
-        return {kind: self._part(alias, sql) for kind, sql in stored.items()}
+        copies = columns.RESOURCE_COPIES if scope == "resource" else {}
+        return {
+            kind: f"s.{copies[sql]}" if sql in copies else self._part(alias, sql)
+            for kind, sql in stored.items()
+        }
 
     def _stored(self, scope: str, alias: str, key: str, hot: tuple[columns.Hot, ...]) -> Typed:
         prefix = f"{alias}." if alias else ""

@@ -9,22 +9,28 @@ The counting is the database's; rates, quantiles and second stages are made of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from otelbridge.local.store.columns import SPANS
 from otelbridge.local.traceql import ast
 from otelbridge.local.traceql.compile import Sql
 from otelbridge.local.traceql.compile_fields import Catalog, Fields
 from otelbridge.local.traceql.compile_spansets import Relation, Spansets, first_row
 from otelbridge.local.traceql.compile_values import Typed, present
 from otelbridge.local.traceql.plan import Plan
+from otelbridge.local.traceql.predicates import demanded
 from otelbridge.local.traceql.rewrite import row_scopes
 
 #: Which spans count, and in which bucket.
 TIME: Final = "s.start_ns > $start_ns AND s.start_ns <= $end_ns"
 BUCKET: Final = "((s.start_ns - $start_ns - 1) // $step_ns)"
 _HISTOGRAMS: Final = ("quantile_over_time", "histogram_over_time")
+_COUNTS: Final = ("rate", "count_over_time")
+#: Spans offered as exemplars: of all series together, and of each series at least. Some cannot be
+#: shown (two of one trace, say), so there are more than an answer may have.
+_OFFERED: Final = 400
+_OFFERED_EACH: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +39,16 @@ class MetricsSql:
 
     A row is a series. Columns: for each label the alternatives `labels[i]` (types, at most one not
     NULL), then lists of one length: bucket numbers, and
-    for count and rate: counts; for min, max, avg: values, counts; for sum: values, counts, whether
-    lost; for quantile and histogram: exponents of two, counts, whether the unit is nanoseconds.
-    With exemplars, after these: trace_id, span_id, start_ns of one span, and its value in seconds
-    or as it is.
+    for count and rate: counts; for min, max and sum: values; for avg: sums, counts; for quantile
+    and histogram: exponents of two, counts, whether the unit is nanoseconds. Last, with exemplars:
+    a list of numbers of spans, of different buckets; `exemplars` tells of `$row_ids`: number,
+    trace_id, span_id, start_ns, and the value in seconds or as it is (NULL for counts and
+    histograms).
     """
 
     sql: Sql
     labels: tuple[tuple[str, ...], ...]
+    exemplars: Sql
 
 
 def metrics(plan: Plan, catalog: Catalog | None = None, *, exemplars: bool = False) -> MetricsSql:
@@ -64,31 +72,49 @@ def metrics(plan: Plan, catalog: Catalog | None = None, *, exemplars: bool = Fal
         for kind, sql in value.items():
             names.append(f"l{index}_{kind}")
             extra += f", {sql} AS {names[-1]}"
-    value = {}
+    if exemplars:
+        extra += ", s.rowid AS row_id"
     if node.argument is not None:
         value = first_row(fields, node.argument)
-        extra += _value_columns(node, value, fields)
+        extra += _value_columns(node, value)
+        if _may_lose(node, plan):
+            extra += f", {fields.table('i', 'start_ns')} AS began, {present(value)} AS has"
     spans = spansets.scan(found, fields, extra, where=TIME)
-    having = "WHERE x IS NOT NULL " if node.function in _HISTOGRAMS else ""
+    where = "WHERE x IS NOT NULL " if node.function in _HISTOGRAMS else ""
     keys = "".join(f"{name}, " for name in names)
-    columns = _aggregates(node, plan)
-    if exemplars:
-        number = "any_value(v)" if value and node.function not in _HISTOGRAMS else "NULL::DOUBLE"
-        columns |= {
-            "trace": "any_value(trace_id)", "span": "any_value(span_id)",
-            "began_ns": "any_value(start_ns)", "shown": number,
-        }  # fmt: skip
+    columns, having = _aggregates(node, plan)
     counts = "".join(f", {sql} AS {name}" for name, sql in columns.items())
     # One row for a series and not for a sample: the samples are put together faster here.
     lists = "".join(f", list({name})" for name in columns)
+    if exemplars:
+        counts += ", any_value(row_id) AS row_id"
+        lists += f", list(row_id)[:greatest({_OFFERED_EACH}, {_OFFERED} // count(*) OVER ())]"
     text = (
         f"{spansets.with_clause()}SELECT {keys}list(b){lists} FROM "
-        f"(SELECT {keys}b{counts} FROM ({spans}) {having}GROUP BY ALL) GROUP BY ALL"
+        f"(SELECT {keys}b{counts} FROM ({spans}) {where}GROUP BY ALL{having}) GROUP BY ALL"
     )
-    return MetricsSql(Sql(text), tuple(labels))
+    return MetricsSql(Sql(text), tuple(labels), _exemplars(node, catalog))
 
 
-def _value_columns(node: ast.Metrics, value: Typed, fields: Fields) -> str:
+def _exemplars(node: ast.Metrics, catalog: Catalog | None) -> Sql:
+    fields = Fields(catalog)
+    value = "NULL::DOUBLE"
+    if node.argument is not None and node.function not in _HISTOGRAMS:
+        value = _number(first_row(fields, node.argument))
+    return Sql(
+        f"SELECT s.rowid, s.trace_id, s.span_id, s.start_ns, {value} FROM {SPANS} AS s "
+        f"{fields.joins()} WHERE s.rowid IN (SELECT unnest($row_ids::BIGINT[]))"
+    )
+
+
+def _number(value: Typed) -> str:
+    """A value as a double, durations in seconds."""
+    double, whole = value.get("d", "NULL::DOUBLE"), value.get("i", "NULL::BIGINT")
+    duration = value.get("dur", "NULL::BIGINT")
+    return f"coalesce({double}, {duration} / 1e9::DOUBLE, {whole}::DOUBLE)"
+
+
+def _value_columns(node: ast.Metrics, value: Typed) -> str:
     whole = value.get("i", "NULL::BIGINT")
     duration = value.get("dur", "NULL::BIGINT")
     if node.function in _HISTOGRAMS:
@@ -101,50 +127,29 @@ def _value_columns(node: ast.Metrics, value: Typed, fields: Fields) -> str:
             f", CASE WHEN {number} > {2**48} THEN {exact} WHEN {number} >= 2 THEN {power} END AS x"
             f", {duration} IS NOT NULL AS ns"
         )
-    double = value.get("d", "NULL::DOUBLE")
-    columns = f", coalesce({double}, {duration} / 1e9::DOUBLE, {whole}::DOUBLE) AS v"
-    if node.function == "sum_over_time":
-        began = fields.table("i", "start_ns")
-        columns += f", {began} AS began, {present(value)} AS has" if not _is_sure(node) else ""
-    return columns
+    return f", {_number(value)} AS v"
 
 
-def _is_sure(node: ast.Metrics) -> bool:
-    return isinstance(node.argument, ast.Intrinsic) and not row_scopes(node.argument)
+def _may_lose(node: ast.Metrics, plan: Plan) -> bool:
+    """Whether it is a sum of what some spans may not have."""
+    if node.function != "sum_over_time" or node.argument in demanded(plan.pipeline):
+        return False
+    return not isinstance(node.argument, ast.Intrinsic) or bool(row_scopes(node.argument))
 
 
-def _aggregates(node: ast.Metrics, plan: Plan) -> dict[str, str]:
-    """The columns of a bucket by name; a name that is its own SQL is a key."""
-    if node.function in ("rate", "count_over_time"):
-        return {"n": "count(*)"}
+def _aggregates(node: ast.Metrics, plan: Plan) -> tuple[dict[str, str], str]:
+    """The columns of a bucket by name, and which buckets have a sample (` HAVING ...`)."""
+    if node.function in _COUNTS:
+        return {"n": "count(*)"}, ""
     if node.function in _HISTOGRAMS:
-        return {"e": "x", "n": "count(*)", "ns": "any_value(ns)"}
-    kind = {"min_over_time": "min", "max_over_time": "max"}.get(node.function, "sum")
-    if node.function != "sum_over_time":
-        return {"value": f"{kind}(v)", "n": "count(v)"}
-    if _is_sure(node) or node.argument in set(_demanded(plan.pipeline)):
-        return {"value": "sum(v)", "n": "count(v)", "lost": "false"}
-    # As in Tempo a span without a value spoils the sum when its trace comes after one with a value.
-    lost = "min(CASE WHEN has THEN began END) < max(CASE WHEN NOT has THEN began END)"
-    return {"value": "sum(v)", "n": "count(v)", "lost": f"coalesce({lost}, false)"}
-
-
-def _demanded(pipeline: ast.Pipeline) -> Iterator[object]:
-    """Attributes that every span of the result has, as far as the filters show it."""
-    for element in pipeline.elements:
-        if isinstance(element, ast.SpansetFilter):
-            yield from _compared(element.expr)
-
-
-def _compared(node: ast.FieldExpr) -> Iterator[object]:
-    if not isinstance(node, ast.Binary):
-        return
-    if node.op == "&&":
-        yield from _compared(node.left)
-        yield from _compared(node.right)
-    elif node.op == "!=" or (node.op in ("<", "<=", ">", ">=", "=") and not _has_nil(node)):
-        yield from (node.left, node.right)
-
-
-def _has_nil(node: ast.Binary) -> bool:
-    return any(isinstance(n, ast.Literal) and n.kind == "nil" for n in (node.left, node.right))
+        return {"e": "x", "n": "count(*)", "ns": "any_value(ns)"}, ""
+    if node.function == "avg_over_time":
+        return {"value": "sum(v)", "n": "count(v)"}, " HAVING count(v) > 0"
+    kind = node.function.removesuffix("_over_time")
+    columns, having = {"value": f"{kind}(v)"}, " HAVING count(v) > 0"
+    if _may_lose(node, plan):
+        # As in Tempo a span without a value spoils the sum when its trace comes after one with a
+        # value.
+        lost = "min(CASE WHEN has THEN began END) < max(CASE WHEN NOT has THEN began END)"
+        having += f" AND NOT coalesce({lost}, false)"
+    return columns, having

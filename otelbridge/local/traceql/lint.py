@@ -20,6 +20,7 @@ from otelbridge.local.traceql.lint_texts import TEXTS
 from otelbridge.local.traceql.predicates import (
     Predicate,
     conjunctions,
+    demanded,
     fields_of,
     is_event,
     predicates_in,
@@ -161,6 +162,12 @@ class _Linter:
         if node.selection is not None:
             self.filter(node.selection)
         field = node.argument
+        if (
+            node.function == "sum_over_time"
+            and isinstance(field, ast.Attribute)
+            and field not in demanded(self.query.pipeline)
+        ):
+            self.add("sum_loses_samples", node, f"{{ {to_text(field)} != nil }} | {to_text(node)}")
         if node.function in ("quantile_over_time", "histogram_over_time") and isinstance(
             field, ast.Attribute
         ):

@@ -51,6 +51,10 @@ TEXTS: Final[dict[str, str]] = {
         "Spans without the attribute never match a comparison, not even `!=` or `!~`; the same in"
         " Tempo and in otelbridge."
     ),
+    "sum_loses_samples": (
+        "Where spans without the attribute come between those with it, Tempo and otelbridge leave"
+        " out the sum of the whole step. Ask for its presence in the filter."
+    ),
     "left_assoc_and_or": (
         "&& and || have one precedence and group from the left, and structural operators bind"
         " tighter; the same in Tempo and in otelbridge. Parentheses say what is meant."

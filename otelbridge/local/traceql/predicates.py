@@ -1,6 +1,6 @@
 """Walks over expressions: every node, the comparisons of a field with a literal, what && joins.
 
-Used by lint.py. Nothing here recurses, so trees of any depth can be walked.
+Used by lint.py and compile_metrics.py. Nothing here recurses, so trees of any depth can be walked.
 """
 
 from __future__ import annotations
@@ -88,6 +88,25 @@ def conjunctions(expr: ast.FieldExpr) -> list[list[ast.FieldExpr]]:
         elif isinstance(node, ast.Binary) and node.op == "||":
             stack += ((node.left, None), (node.right, None))
     return groups
+
+
+def demanded(pipeline: ast.Pipeline) -> set[ast.FieldExpr]:
+    """Operands that every span of the result has, as far as the filters show it."""
+    found: set[ast.FieldExpr] = set()
+    stack = [part.expr for part in pipeline.elements if isinstance(part, ast.SpansetFilter)]
+    while stack:
+        node = stack.pop()
+        if not isinstance(node, ast.Binary):
+            continue
+        if node.op == "&&":
+            stack += (node.left, node.right)
+        elif node.op == "!=" or (node.op in ("<", "<=", ">", ">=", "=") and not _has_nil(node)):
+            found.update((node.left, node.right))
+    return found
+
+
+def _has_nil(node: ast.Binary) -> bool:
+    return any(isinstance(n, ast.Literal) and n.kind == "nil" for n in (node.left, node.right))
 
 
 def is_event(predicate: Predicate) -> bool:
