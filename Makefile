@@ -35,9 +35,11 @@ bench: install ## measure against the named peers; figures go to benchmarks/resu
 	@set -e; shopt -s nullglob; for file in benchmarks/[a-z]*.py; do name="$${file%.py}"; \
 	echo "== $$name"; $(BIN)/python -m "$${name//\//.}"; done
 
-docs: install ## write what is generated: docs/configuration.md, docs/collector.md, collector/
+docs: install ## write what is generated: docs/, collector/, grafana/
 	@$(BIN)/otelbridge config --markdown > docs/configuration.md
 	@$(BIN)/python collector/render.py
+	@$(BIN)/python -m grafana.dashboards_src
+	@$(BIN)/python -m grafana.alerts_src
 
 lock: ## resolve requirements.lock again from pyproject.toml
 	@python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv==$(UV_VERSION)
