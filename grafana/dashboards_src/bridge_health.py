@@ -131,9 +131,9 @@ _TOP = (
     ),
     Panel(
         "spans-dropped", "Spans lost",
-        "Spans of the last ten minutes that a branch has given up: refused for good, or at the end of"
-        " the longest time of retries. They will not arrive. What services were told to send again"
-        " is below.",
+        "Spans of the last ten minutes that a branch has given up: refused for good, or at the end"
+        " of the longest time of retries. They will not arrive. What services were told to send"
+        " again is below.",
         "timeseries", (Prom(_branch(GIVEN_UP), _BY_BRANCH),),
         unit="short", emitters=_NOBODY, thresholds=((0.5, "red"),), links=(_OPERATING,), width=12,
         min=0,
@@ -156,9 +156,9 @@ _TOP = (
     ),
     Panel(
         "health-no-room", "No room in the queue",
-        "Spans of the last ten minutes that a full queue did not take. By default the service is told"
-        " and sends them again; of a branch that drops instead (a batch stage before its exporter)"
-        " they are lost.",
+        "Spans of the last ten minutes that a full queue did not take. By default the service is"
+        " told and sends them again; of a branch that drops instead (a batch stage before its"
+        " exporter) they are lost.",
         "timeseries", (Prom(_branch(_in_ten_minutes(_ENQUEUE_FAILED)), _BY_BRANCH),),
         unit="short", emitters=_NOBODY, thresholds=((0.5, "orange"),), links=(_OPERATING,), min=0,
     ),

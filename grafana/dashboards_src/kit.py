@@ -239,7 +239,7 @@ def span_table(
     # Attributes of the conditions are columns as well; they get their titles, behind the others.
     mentioned = set(re.findall(r"(?:span|resource)\.([\w.]+)", where)) - set(order)
     columns += [known[name] for name in sorted(mentioned) if name in known]
-    chosen = ", ".join((f"span.{LANGFUSE_URL}", *select))
+    chosen = ", ".join(dict.fromkeys(("name", f"span.{LANGFUSE_URL}", *select)))
     return Panel(
         key=key, title=title, description=description, kind="table",
         queries=(Search(f"{where} | select({chosen})", limit=limit),), columns=tuple(columns),

@@ -257,7 +257,7 @@ def test_tables_of_spans_link_each_row(panel: kit.Panel) -> None:
     that Tempo's spans table has."""
     (query,) = panel.queries
     assert isinstance(query, kit.Search)
-    assert "| select(span.otelbridge.langfuse.url, " in query.query
+    assert "| select(name, span.otelbridge.langfuse.url, " in query.query
     links = {column.field: [link.url for link in column.links] for column in panel.columns}
     assert links[kit.LANGFUSE_URL] == ["${__value.raw}"]
     (trace,) = links["spanID"]
