@@ -1,9 +1,12 @@
 # Every target does its own set-up. PYTHON=... chooses the interpreter, PYTEST=... adds options.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check collector collector-validate bench docs lock clean
+.PHONY: help install demo test check collector collector-validate up down logs pin e2e bench docs lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 UV_VERSION := 0.13.9
+NEEDS_DOCKER := command -v docker >/dev/null || { echo "docker is not installed (docs/compose.md)" >&2; exit 2; }
+UV_COMPILE := .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --custom-compile-command "make lock"
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +19,7 @@ demo: install ## one request through three services, shown as Tempo and as Langf
 	@$(BIN)/otelbridge demo
 
 test: install ## all tests; those marked collector need Go (CI insists on it)
+	@deploy/tools/compose/build.sh >/dev/null || echo "test: docker-compose.yml is not rendered" >&2
 	@if collector/build.sh >/dev/null; then marks="not bench"; \
 	elif [ -n "$$CI" ]; then exit 1; \
 	else marks="not bench and not collector"; echo "test: without the collector tests" >&2; fi; \
@@ -31,6 +35,21 @@ collector: ## build the Collector into .cache/; instant when nothing changed
 collector-validate: ## every configuration of collector/ with its overlays, by the built Collector
 	@collector/validate.sh
 
+up: ## the whole stack in containers (docs/compose.md); first says what would go wrong
+	@python3 deploy/up.py
+
+down: ## stop it; data stays (docker compose --profile '*' down --volumes removes it too)
+	@$(NEEDS_DOCKER); docker compose --profile '*' down
+
+logs: ## follow its logs
+	@$(NEEDS_DOCKER); docker compose --profile '*' logs --follow --tail 100
+
+pin: ## write the digests of the images' tags into docker-compose.yml and Dockerfile
+	@python3 deploy/pin.py
+
+e2e: install ## the cases of tests/stack/ against the containers that `make up` started
+	@$(BIN)/python -m pytest -m e2e_stack tests/stack $(PYTEST)
+
 bench: install ## measure against the named peers; figures go to benchmarks/results/
 	@set -e; shopt -s nullglob; for file in benchmarks/[a-z]*.py; do name="$${file%.py}"; \
 	echo "== $$name"; $(BIN)/python -m "$${name//\//.}"; done
@@ -43,10 +62,13 @@ docs: install ## write what is generated: docs/, collector/, grafana/
 
 lock: ## resolve requirements.lock again from pyproject.toml
 	@python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv==$(UV_VERSION)
-	@.cache/uv/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
-	--python-version 3.11 --no-emit-index-url --no-emit-find-links \
-	--custom-compile-command "make lock" --extra local --group dev \
+	@$(UV_COMPILE) --upgrade --python-version 3.11 --extra local --group dev \
 	pyproject.toml --output-file requirements.lock
+	@$(UV_COMPILE) --upgrade --python-version 3.13 --extra demo --constraint requirements.lock \
+	--no-emit-package duckdb --no-emit-package nanoarrow \
+	pyproject.toml --output-file deploy/image/requirements.lock
+	@echo 'hatchling>=1.25,<2' | $(UV_COMPILE) --upgrade --python-version 3.13 - \
+	--output-file deploy/image/build.lock
 
 clean: ## remove what the other targets made
 	@rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/results
