@@ -56,6 +56,10 @@ class _Job:
     action: Callable[[], Any] | None
     done: Future[Any]
 
+    def __post_init__(self) -> None:
+        # From now on nobody can cancel it: the writer may always set its result.
+        self.done.set_running_or_notify_cancel()
+
 
 class Store:
     """Spans of both sides in `directory`, or in memory when it is None.

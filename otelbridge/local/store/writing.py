@@ -170,7 +170,7 @@ class _Parts:
         if found is None:
             resource_id, data = packing.part_id(record.resource, urls[0])
             if self._is_new(RESOURCES, resource_id):
-                self._resources.add(resource_id, urls[0], data, record.resource)
+                self._resources.add(resource_id, urls[0], data)
             scope_id, data = packing.part_id(record.scope, urls[1])
             if self._is_new(SCOPES, scope_id):
                 self._scopes.add(scope_id, urls[1], data, record.scope)
