@@ -303,7 +303,12 @@ class Store:
         if spans <= _SMALL_SPANS and not self._side_tables.dirty:
             # Spans and side tables change at once, so no snapshot has to wait for either. With
             # nothing dirty no other thread touches the side tables or this connection.
-            self._rows.store(prepared, side_tables=True)
+            try:
+                self._rows.store(prepared, side_tables=True)
+            except BaseException:
+                with self._gate:
+                    self._side_tables.load()
+                raise
             return
         with self._gate:
             self._rows.store(prepared)
