@@ -59,6 +59,7 @@ docs: install ## write what is generated: docs/, collector/, grafana/
 	@$(BIN)/python collector/render.py
 	@$(BIN)/python -m grafana.dashboards_src
 	@$(BIN)/python -m grafana.alerts_src
+	@$(BIN)/python -m grafana.guide_tables
 
 lock: ## resolve requirements.lock again from pyproject.toml
 	@python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv==$(UV_VERSION)

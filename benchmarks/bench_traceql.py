@@ -265,7 +265,8 @@ def main() -> int:
     parser.add_argument("--spans", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--pause", type=float, default=0.1, help="seconds before each query")
-    parser.add_argument("--senders", type=int, default=4)
+    # As many as a Collector's exporter sends at a time by default (num_consumers).
+    parser.add_argument("--senders", type=int, default=10)
     parser.add_argument("--ingest-spans", type=int, default=100_000)
     parser.add_argument("--keep", type=Path, help="fill this directory once, and use copies of it")
     parser.add_argument("--only", choices=("queries", "ingest"))

@@ -8,7 +8,6 @@ the repository's root after either has changed; `--check` only compares.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,7 +43,7 @@ def emitters() -> str:
     rows = []
     for figure, (uid, key) in index.FIGURES.items():
         panel = panels[uid, key]
-        marks = ("yes" if name in panel.emitters else "–" for name in NAMES)
+        marks = ("yes" if name in panel.emitters else "-" for name in NAMES)
         rows.append((figure[0].upper() + figure[1:], f"{titles[uid]}: {panel.title}", *marks))
     return _table(("Figure", "Panel", *NAMES.values()), rows)
 
@@ -102,11 +101,12 @@ def with_parts(page: str) -> str:
         ValueError: a part that has no place in the page, or two.
     """
     for name, text in parts().items():
-        begin, end = f"<!-- generated: {name} -->", f"<!-- end of {name} -->"
-        pattern = re.compile(re.escape(begin) + r"\n.*?" + re.escape(end), re.DOTALL)
-        page, found = pattern.subn(lambda _, text=text: f"{begin}\n{text}\n{end}", page)  # type: ignore[misc]
-        if found != 1:
-            raise ValueError(f"docs/grafana.md has {found} places for the part {name!r}, not one")
+        begin, end = f"<!-- generated: {name} -->\n", f"<!-- end of {name} -->"
+        before, mark, after = page.partition(begin)
+        _, closed, rest = after.partition(end)
+        if not (mark and closed) or begin in rest:
+            raise ValueError(f"docs/grafana.md does not have one place for the part {name!r}")
+        page = f"{before}{begin}{text}\n{end}{rest}"
     return page
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
@@ -23,8 +23,7 @@ from otelbridge.local.values import any_value
 from otelbridge.span_rules import NO_PAGES, TEMPO_BRANCH, Pages
 
 
-@dataclass(frozen=True, slots=True)
-class SpanRecord:
+class SpanRecord(NamedTuple):
     """One span with the resource and scope that it arrived under (shared between records)."""
 
     span: Span
@@ -58,15 +57,11 @@ def service_name(resource: Resource) -> str:
 def records(request: ExportTraceServiceRequest) -> Iterator[SpanRecord]:
     """Every span of a request, unchanged, with its resource and scope."""
     for resource_spans in request.resource_spans:
+        resource, resource_url = resource_spans.resource, resource_spans.schema_url
         for scope_spans in resource_spans.scope_spans:
+            scope, scope_url = scope_spans.scope, scope_spans.schema_url
             for span in scope_spans.spans:
-                yield SpanRecord(
-                    span=span,
-                    resource=resource_spans.resource,
-                    resource_schema_url=resource_spans.schema_url,
-                    scope=scope_spans.scope,
-                    scope_schema_url=scope_spans.schema_url,
-                )
+                yield SpanRecord(span, resource, resource_url, scope, scope_url)
 
 
 def from_otlp_port(
@@ -117,14 +112,14 @@ class _RawBatch:
         entered = rules.EnteredSpan(record.span, self._pages)
         seen = entered.for_langfuse() if self._preview_raw else None
         if seen is not None:
-            self.langfuse.append(replace(record, span=seen, resource=self._for_langfuse))
+            self.langfuse.append(record._replace(span=seen, resource=self._for_langfuse))
         span, owners = entered.for_tempo()
         key = repr(owners)  # tells 1 from "1"
         resource = self._for_tempo.get(key)
         if resource is None:
             resource = rules.resource_for_tempo(record.resource, owners)
             self._for_tempo[key] = resource
-        self.tempo.append(replace(record, span=span, resource=resource))
+        self.tempo.append(record._replace(span=span, resource=resource))
 
 
 def _passed_tempo_branch(resource: Resource) -> bool:

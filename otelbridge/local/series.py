@@ -100,10 +100,9 @@ def build(
     times = [buckets.timestamp_ms(b) for b in range(buckets.count)]
     result = []
     for (labels, group), spans in zip(groups.items(), chosen, strict=True):
-        for extra, samples in _samples(node, group, buckets):
-            stamped = tuple([(times[bucket], value) for bucket, value in samples])
+        for extra, samples in _samples(node, group, buckets, times):
             shown = tuple(_exemplars(spans, dict(samples), buckets)) if spans else ()
-            result.append(Series(_final_labels(node, labels, extra), stamped, shown))
+            result.append(Series(_final_labels(node, labels, extra), tuple(samples), shown))
             spans.clear()  # the first of several quantiles has them
     for stage in stages:
         result = (
@@ -169,30 +168,32 @@ def _final_labels(
     return kept + extra
 
 
-#: Bucket and value, by bucket.
+#: Timestamp in ms and value, by time.
 _Samples: TypeAlias = list[tuple[int, float]]
 
 
 def _samples(
-    node: ast.Metrics, group: _Group, buckets: Buckets
+    node: ast.Metrics, group: _Group, buckets: Buckets, times: Sequence[int]
 ) -> Iterator[tuple[tuple[Label, ...], _Samples]]:
     if node.function in ("rate", "count_over_time"):
         unit = buckets.step_ns / 1e9 if node.function == "rate" else 1.0
         values = [0.0] * buckets.count
         for bucket, count in zip(group.buckets, group.columns[0], strict=True):
             values[bucket] = count / unit
-        yield (), list(enumerate(values))
+        yield (), list(zip(times, values, strict=True))
     elif node.function in ("quantile_over_time", "histogram_over_time"):
-        yield from _histogram(node, group, buckets)
+        yield from _histogram(node, group, times)
     elif group.buckets:
         found = group.columns[0]
         if node.function == "avg_over_time":
             found = [value / count for value, count in zip(*group.columns, strict=True)]
-        yield (), sorted(zip(group.buckets, map(float, found), strict=True))
+        by_bucket = dict(zip(group.buckets, found, strict=True))
+        # Sorting the numbers alone takes a third of the time of sorting the pairs.
+        yield (), [(times[bucket], float(by_bucket[bucket])) for bucket in sorted(by_bucket)]
 
 
 def _histogram(
-    node: ast.Metrics, group: _Group, buckets: Buckets
+    node: ast.Metrics, group: _Group, times: Sequence[int]
 ) -> Iterator[tuple[tuple[Label, ...], _Samples]]:
     if not group.buckets:
         return
@@ -204,15 +205,18 @@ def _histogram(
             by_exponent.setdefault(exponent, {})[bucket] = count
         for exponent, found in sorted(by_exponent.items()):
             label = ("__bucket", ("d", 2.0**exponent / unit))
-            yield (label,), [(b, float(found.get(b, 0))) for b in range(buckets.count)]
+            yield (label,), [(time, float(found.get(b, 0))) for b, time in enumerate(times)]
         return
-    by_bucket: list[list[tuple[int, int]]] = [[] for _ in range(buckets.count)]
+    by_bucket: list[list[tuple[int, int]]] = [[] for _ in times]
     for bucket, exponent, count in zip(group.buckets, exponents, counts, strict=True):
         by_bucket[bucket].append((exponent, count))
     for listed in by_bucket:
         listed.sort()
     for q in node.quantiles:
-        samples = [(b, quantile(q, listed) / unit) for b, listed in enumerate(by_bucket)]
+        samples = [
+            (time, quantile(q, listed) / unit)
+            for time, listed in zip(times, by_bucket, strict=True)
+        ]
         yield (("p", ("d", q)),), samples
 
 
@@ -269,7 +273,8 @@ def _exemplars(
     for trace_id, span_id, start_ns, value in spans:
         number = value
         if number is None:  # of a count: the sample that it belongs to
-            number = samples.get((start_ns - buckets.start_ns - 1) // buckets.step_ns, 0.0)
+            bucket = (start_ns - buckets.start_ns - 1) // buckets.step_ns
+            number = samples.get(buckets.timestamp_ms(bucket), 0.0)
         yield Exemplar(trace_id.hex, f"{span_id:016x}", start_ns // 1_000_000, float(number))
 
 

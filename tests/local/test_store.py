@@ -196,6 +196,22 @@ def test_a_batch_that_cannot_be_stored_fails_alone(samples, monkeypatch):
     store.close()
 
 
+def test_a_write_cannot_be_cancelled(samples):
+    """A sender that goes away (its task is cancelled) does not stop the writer."""
+    store = Store(None)
+    release = threading.Event()
+    blocker = threading.Thread(target=lambda: store._call(lambda: release.wait(20)))
+    blocker.start()
+    span = samples.span("x")
+    future = store.write(from_otlp_port(samples.request(span)))
+    assert not future.cancel()
+    release.set()
+    blocker.join()
+    future.result(20)
+    assert names(store, span.trace_id) == ["x"]
+    store.close()
+
+
 def test_concurrent_writers_and_readers(directory, samples):
     """Eight writers with overlapping resources and a reader: nothing lost, nothing twice."""
     store = Store(directory)

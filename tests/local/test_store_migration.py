@@ -1,4 +1,4 @@
-"""A store of an older version becomes one of the present, at opening, with everything that was in it."""
+"""A store of an older version becomes one of the present, with everything that was in it."""
 
 from __future__ import annotations
 

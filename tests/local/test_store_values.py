@@ -11,7 +11,7 @@ from otelbridge.local.records import Batch, records
 from otelbridge.local.store import schema
 from otelbridge.local.store.columns import MAP_COLUMNS
 from otelbridge.local.store.database import Store
-from otelbridge.local.store.values import split
+from otelbridge.local.store.values import Decoder, KeysFound, _any, _short_text, split
 
 MAPS = ", ".join(MAP_COLUMNS.values())
 
@@ -264,3 +264,22 @@ def test_attributes_are_split_whatever_their_length(samples):
     span = Span(attributes=pairs, dropped_attributes_count=2, flags=1)
     assert split(span.SerializeToString()) == [pair.SerializeToString() for pair in pairs]
     assert split(b"") == []
+
+
+def test_short_attributes_are_read_as_protobuf_reads_them(samples):
+    """Lengths about the bounds, empty texts, other types, keys of many bytes, nothing at all."""
+    rng = random.Random(3)
+    given = [("", ""), ("k", ""), ("", "v"), ("ä", "ß"), ("k", None), ("k", {}), ("k", [""])]
+    given += [("k" * rng.randrange(140), "v" * rng.randrange(140)) for _ in range(2000)]
+    given += [("k" * 10, "v" * length) for length in range(100, 135)]
+    given += [("k" * length, "v") for length in range(100, 135)]
+    given += [("k", value) for value in (0, 1, -1, 2**62, True, 0.5, b"\n\1x", ["a"], {"a": "b"})]
+    short = 0
+    for pair in (one for key, value in given for one in samples.pairs({key: value})):
+        data = pair.SerializeToString()
+        found = _short_text(data)
+        assert found is None or found == _any(data)
+        short += found is not None
+    assert short > 500
+    decoder = Decoder("span", (), KeysFound())
+    assert list(decoder.values([b""])) == [("", None, "", None)]

@@ -56,6 +56,10 @@ class _Job:
     action: Callable[[], Any] | None
     done: Future[Any]
 
+    def __post_init__(self) -> None:
+        # From now on nobody can cancel it: the writer may always set its result.
+        self.done.set_running_or_notify_cancel()
+
 
 class Store:
     """Spans of both sides in `directory`, or in memory when it is None.
@@ -299,7 +303,12 @@ class Store:
         if spans <= _SMALL_SPANS and not self._side_tables.dirty:
             # Spans and side tables change at once, so no snapshot has to wait for either. With
             # nothing dirty no other thread touches the side tables or this connection.
-            self._rows.store(prepared, side_tables=True)
+            try:
+                self._rows.store(prepared, side_tables=True)
+            except BaseException:
+                with self._gate:
+                    self._side_tables.load()
+                raise
             return
         with self._gate:
             self._rows.store(prepared)

@@ -11,7 +11,6 @@ from typing import Final
 
 import duckdb
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otelbridge.errors import StoreError
@@ -67,7 +66,7 @@ def _parts(connection: duckdb.DuckDBPyConnection, decoders: Decoders) -> None:
     select = f"SELECT id, schema_url, proto FROM {_OLD}"
     resources = rows.ResourceRows(decoders)
     for part_id, url, data in connection.execute(select + RESOURCES).fetchall():
-        resources.add(part_id, url, data, Resource.FromString(data))
+        resources.add(part_id, url, data)
     scopes = rows.ScopeRows(decoders)
     for part_id, url, data in connection.execute(select + SCOPES).fetchall():
         scopes.add(part_id, url, data, InstrumentationScope.FromString(data))

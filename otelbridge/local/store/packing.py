@@ -20,6 +20,8 @@ MAX_INT64: Final = 2**63 - 1
 #: First byte of a whole span: field 1, the trace id. What `pack` cuts begins with a later field.
 _WHOLE: Final = 0x0A
 _TIMES: Final = struct.Struct("<cQcQ")
+#: Fields 1, 2 and 4, then 5 and 6, then 7 and 8.
+_USUAL: Final = b'\x0a\x10%b\x12\x08%b"\x08%b%b%b'
 
 
 def part_id(message: Resource | InstrumentationScope, schema_url: str) -> tuple[int, bytes]:
@@ -50,6 +52,30 @@ def pack(data: bytes, ids: bytes, trace_state: str, head: bytes) -> tuple[bytes,
         tail = data[len(front) :]
         return state + tail, tail
     return (data if data.startswith(ids) else ids + data), None
+
+
+def pack_usual(
+    data: bytes,
+    trace_id: bytes,
+    span_id: bytes,
+    parent: bytes,
+    name: str,
+    kind: int,
+    start_ns: int,
+    end_ns: int,
+) -> bytes | None:
+    """As `pack`, in one step, for a span with a parent, two times and no trace state.
+
+    None when nothing can be cut off.
+    """
+    front = _USUAL % (
+        trace_id,
+        span_id,
+        parent,
+        _name_and_kind(name, kind),
+        _TIMES.pack(b"9", start_ns, b"A", end_ns),
+    )
+    return data[len(front) :] if data.startswith(front) else None
 
 
 def unpack(

@@ -25,7 +25,13 @@ from otelbridge.local.store.columns import (
 )
 from otelbridge.local.store.numbering import Node
 from otelbridge.local.store.packing import MAX_INT64
-from otelbridge.local.store.values import Decoder, Decoders, serialised, split
+from otelbridge.local.store.values import (
+    RESOURCE_ATTRIBUTES_TAG,
+    Decoder,
+    Decoders,
+    serialised,
+    split,
+)
 
 #: Events or links of one span that are queryable; the numbers of their rows have 16 bits.
 MAX_PARTS: Final = 65_535
@@ -39,10 +45,8 @@ class Attributes:
         self._decoder = decoder
         self._hot: dict[str, dict[int, Any]] = {one.column: {} for one in hot}
         self._maps = {kind: MapColumn(kind) for kind in MAP_COLUMNS}
-        self._adders = {
-            kind: (column.keys.append, column.values.append) for kind, column in self._maps.items()
-        }
-        self._lengths = [(column.keys, column.ends.append) for column in self._maps.values()]
+        self._adders: dict[str, tuple[Any, Any]] = {}
+        self._lengths: list[tuple[list[str], Any]] = []
         self._rows = 0
 
     def add(self, attributes: Iterable[bytes]) -> None:
@@ -52,12 +56,20 @@ class Attributes:
             if column is not None:
                 hot[column][row] = item
             elif letter:
-                add_key, add_value = adders[letter]
+                add_key, add_value = adders.get(letter) or self._begin(letter)
                 add_key(key)
                 add_value(item)
         for keys, add_end in self._lengths:
             add_end(len(keys))
         self._rows = row + 1
+
+    def _begin(self, letter: str) -> tuple[Any, Any]:
+        """The first value of a type: the rows before it have none."""
+        column = self._maps[letter]
+        column.ends = [0] * self._rows
+        self._lengths.append((column.keys, column.ends.append))
+        found = self._adders[letter] = (column.keys.append, column.values.append)
+        return found
 
     def columns(self) -> dict[str, Sequence[Any] | MapColumn]:
         """The columns that hold anything, by name."""
@@ -122,9 +134,15 @@ def plain_row(
         kind = 0
     span_id, parent = int.from_bytes(id_bytes, "big"), int.from_bytes(parent_bytes, "big") or None
     data = span.SerializeToString()
-    ids = packing.ids_of(trace_id, id_bytes)
-    head = packing.head_of(parent_bytes if parent else b"", name, kind, start_ns, end_ns)
-    packed, tail = packing.pack(data, ids, span.trace_state, head)
+    state, tail = span.trace_state, None
+    if parent and start_ns and end_ns and not state:
+        tail = packed = packing.pack_usual(
+            data, trace_id, id_bytes, parent_bytes, name, kind, start_ns, end_ns
+        )
+    if tail is None:
+        ids = packing.ids_of(trace_id, id_bytes)
+        head = packing.head_of(parent_bytes if parent else b"", name, kind, start_ns, end_ns)
+        packed, tail = packing.pack(data, ids, state, head)
     row = (
         trace_id,
         span_id,
@@ -169,7 +187,9 @@ class SpanRows:
         service = copies[0] or ""
         plain, node, tail = plain_row(span, resource_id, scope_id, received_ns, service)
         status, events, links = span.status, len(span.events) > 0, len(span.links) > 0
-        code = status.code if 0 <= status.code <= MAX_INT8 else 0
+        code: int = status.code
+        if not 0 <= code <= MAX_INT8:
+            code = 0
         attributes = split(tail) if tail is not None else serialised(span.attributes)
         self.spans.add((*plain, code, status.message, events, links, *copies), attributes)
         if events:
@@ -211,7 +231,8 @@ class PlainRows:
 
 def resource_copies(message: Resource, decoder: Decoder) -> Copies:
     """What every span of a resource repeats of it."""
-    found = {column: item for _, column, _, item in decoder.values(serialised(message.attributes))}
+    attributes = split(message.SerializeToString(), RESOURCE_ATTRIBUTES_TAG)
+    found = {column: item for _, column, _, item in decoder.values(attributes)}
     found.setdefault(SERVICE_COLUMN, "")
     return tuple(map(found.get, RESOURCE_COPIES))
 
@@ -225,9 +246,9 @@ class ResourceRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, part_id: int, url: str, data: bytes, message: Resource) -> None:
-        """One resource."""
-        self._rows.add((part_id, url, data), serialised(message.attributes))
+    def add(self, part_id: int, url: str, data: bytes) -> None:
+        """One resource as its bytes."""
+        self._rows.add((part_id, url, data), split(data, RESOURCE_ATTRIBUTES_TAG))
 
     def columns(self) -> dict[str, Sequence[Any] | MapColumn]:
         """Values by column."""

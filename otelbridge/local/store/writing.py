@@ -97,7 +97,8 @@ class Writer:
     def store(self, prepared: Prepared, *, side_tables: bool = False) -> None:
         """Write and commit; on an exception nothing was stored.
 
-        With `side_tables` in the same transaction; no other trace may be dirty then.
+        With `side_tables` in the same transaction: no other trace may be dirty then, and after an
+        exception they have to be loaded again.
         """
         replaced = self._side_tables.present(prepared.tempo)
         previewed = [key for key in prepared.langfuse if key[0] in self._previewed]
@@ -114,8 +115,6 @@ class Writer:
         except BaseException:
             with contextlib.suppress(duckdb.Error):
                 self._connection.rollback()
-            if side_tables:
-                self._side_tables.load()
             raise
         self._keys.committed()
         for table, ids in prepared.new_parts.items():
@@ -170,7 +169,7 @@ class _Parts:
         if found is None:
             resource_id, data = packing.part_id(record.resource, urls[0])
             if self._is_new(RESOURCES, resource_id):
-                self._resources.add(resource_id, urls[0], data, record.resource)
+                self._resources.add(resource_id, urls[0], data)
             scope_id, data = packing.part_id(record.scope, urls[1])
             if self._is_new(SCOPES, scope_id):
                 self._scopes.add(scope_id, urls[1], data, record.scope)
