@@ -9,7 +9,7 @@ UV_COMPILE := .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes
   --no-emit-find-links --custom-compile-command "make lock"
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## create .venv from requirements.lock; instant when nothing changed
 	@.ci/install

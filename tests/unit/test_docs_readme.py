@@ -450,10 +450,10 @@ def test_every_command_and_flag_exists(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_make_target_exists(page: str) -> None:
     """`make x` is a target of the Makefile."""
-    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9]+):", text_of("Makefile"), re.MULTILINE))
     named = {
         word
-        for words in re.findall(r"^make ((?:[a-z]+ ?)+)", _code(page), re.MULTILINE)
+        for words in re.findall(r"^make ((?:[a-z0-9]+ ?)+)", _code(page), re.MULTILINE)
         for word in words.split()
     }
     assert sorted(named - targets) == []
