@@ -56,6 +56,7 @@ bench: install ## measure against the named peers; figures go to benchmarks/resu
 
 docs: install ## write what is generated: docs/, collector/, grafana/
 	@$(BIN)/otelbridge config --markdown > docs/configuration.md
+	@$(BIN)/otelbridge doctor --markdown > docs/troubleshooting.md
 	@$(BIN)/python collector/render.py
 	@$(BIN)/python -m grafana.dashboards_src
 	@$(BIN)/python -m grafana.alerts_src

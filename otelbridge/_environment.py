@@ -14,7 +14,7 @@ from urllib.parse import quote
 from otelbridge import endpoints
 from otelbridge.env import (
     BY_NAME,
-    COLLECTOR_PREFIXES,
+    OTHERS_PREFIXES,
     VARIABLES,
     Variable,
     milliseconds,
@@ -189,7 +189,7 @@ class Reader:
         for name in sorted(self._mapping):
             if not name.startswith("OTELBRIDGE_") or name in known:
                 continue
-            cutoff = _MISSPELLED if name.startswith(COLLECTOR_PREFIXES) else 0.0
+            cutoff = _MISSPELLED if name.startswith(OTHERS_PREFIXES) else 0.0
             for close in difflib.get_close_matches(name, known, n=1, cutoff=cutoff):
                 self.warn(f"{name} is not a variable of otelbridge; the closest is {close}.")
 

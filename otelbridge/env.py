@@ -28,8 +28,15 @@ _OWN: Final = "otelbridge"
 CAPTURE_MODES: Final = ("NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT")
 #: Langfuse cuts an environment name at this many characters.
 ENVIRONMENT_MAX_CHARS: Final = 40
-#: Variables of `collector/config.yaml`; a shared .env file brings them into services as well.
-COLLECTOR_PREFIXES: Final = ("OTELBRIDGE_COLLECTOR_", "OTELBRIDGE_TEMPO_OTLP_")
+#: Variables of the Collector, of docker-compose.yml and of Grafana: a shared .env file brings them into
+#: services as well.
+OTHERS_PREFIXES: Final = (
+    "OTELBRIDGE_COLLECTOR_",
+    "OTELBRIDGE_TEMPO_OTLP_",
+    "OTELBRIDGE_COMPOSE_",
+    "OTELBRIDGE_LANGFUSE_PROXY_",
+    "OTELBRIDGE_LANGFUSE_TRACE_LINK",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ COMMANDS: Final[dict[str, str]] = {
     "query": "search traces, or plot a metrics query, with TraceQL",
     "trace": "print the tree of one trace",
     "link": "print the addresses of a trace in Langfuse and Grafana",
+    "init": "write the stack's .env with new secrets, or keys of an existing Langfuse",
+    "doctor": "look for what is wrong with this set-up, and say what to do about it",
     "config": "show every variable with value and origin",
     "version": "show versions of otelbridge and the OpenTelemetry packages",
 }

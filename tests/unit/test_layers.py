@@ -32,6 +32,7 @@ LEVELS: dict[str, float] = {
     "processors": 3, "integrations": 3,
     "genai": 3.5, "exporters": 3.5, "langfuse": 3.5, "links": 3.5, "logs": 3.5,
     "provider": 4,
+    "envfile": 1, "installation": 4,
     "distro": 5, "compat": 5, "": 5,
     "collector": 6,
     "local.records": 1, "local.rules": 1, "local.values": 1,
@@ -40,7 +41,7 @@ LEVELS: dict[str, float] = {
     "local.receivers": 3,  # they are given the store that they write to
     "local.traceql": 5,
     "local": 6,
-    "testing": 7, "demo": 8,
+    "testing": 7, "demo": 8, "doctor": 8,
     "cli": 9, "__main__": 10,
 }  # fmt: skip
 #: Packages where the SDK side and the local side meet, beside levels 0 and 1.
