@@ -28,8 +28,8 @@ _OWN: Final = "otelbridge"
 CAPTURE_MODES: Final = ("NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT")
 #: Langfuse cuts an environment name at this many characters.
 ENVIRONMENT_MAX_CHARS: Final = 40
-#: Variables of the Collector, of docker-compose.yml and of Grafana: a shared .env file brings them into
-#: services as well.
+#: Variables of the Collector, of docker-compose.yml and of Grafana: a shared .env file brings them
+#: into services as well.
 OTHERS_PREFIXES: Final = (
     "OTELBRIDGE_COLLECTOR_",
     "OTELBRIDGE_TEMPO_OTLP_",
