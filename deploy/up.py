@@ -99,8 +99,8 @@ def check_env(path: Path) -> dict[str, str]:
     known = [name for name in SECRETS if env.get(name) in KNOWN]
     if known:
         raise Refused(
-            f"{', '.join(known)} in .env: a value of a public example. "
-            f"`otelbridge init --rotate {known[0]}` makes another"
+            f"{', '.join(known)} in .env: a value of a public example. If the stack never ran, "
+            "empty its line and run `otelbridge init`; else see docs/init.md"
         )
     return env
 

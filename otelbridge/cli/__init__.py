@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OtelbridgeError as error:
         print(f"otelbridge: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):  # Ctrl-C, or Ctrl-D at a question
+        print(file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `otelbridge config | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -163,7 +163,7 @@ def as_text(found: Sequence[Finding], *, colour: bool = False) -> str:
             if one.level == level:
                 lines += _lines(one, colour)
     counts = ", ".join(f"{count} {level}" for level, count in _counts(found).items() if count)
-    return "\n".join([*lines, f"otelbridge doctor: {counts or 'nothing was looked at'}"])
+    return "\n".join([*lines, f"otelbridge doctor: {counts or 'nothing found'}"])
 
 
 def _lines(one: Finding, colour: bool) -> list[str]:

@@ -91,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     environment = process_environment()
     path: Path = args.file
     found = envfile.read(path, environment)
+    if args.print_env and args.rotate:
+        raise OtelbridgeError("--rotate and --print-env: one at a time")
     if args.print_env:
         return _print_env(args, found.values if found else {})
     values = found.values if found else {}

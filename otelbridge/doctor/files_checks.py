@@ -17,6 +17,7 @@ from typing import Final
 from otelbridge import envfile
 from otelbridge.doctor.findings import Check, Context, Finding
 from otelbridge.doctor.table import finding
+from otelbridge.installation import entries, plan, surroundings
 
 #: Secrets that a complete .env of the stack holds (docs/compose.md); half of one names some.
 STACK_SECRETS: Final = (
@@ -156,6 +157,9 @@ def _private(path: Path) -> Iterator[Finding]:
             f"mode {mode:04o}",
             f"chmod 600 {path.name}; rotate keys that others may have read.",
         )
+    for problem in surroundings.git_problems(path)[:1]:
+        yield finding("env-file-not-ignored", f"{problem.what}.", "as git says", problem.fix)
+        return
     for directory in (path.parent, *path.parent.parents):
         ignored = _lines(directory / ".gitignore")
         if any(line.strip("/") in (path.name, ".env*", "*.env", "**/.env") for line in ignored):
@@ -175,10 +179,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _shadowed(context: Context, path: Path) -> Iterator[Finding]:
+    from_here = plan.url_from_here(context.env_file)  # as `init --print-env` prints it
     others = [
         name
         for name, value in context.env_file.items()
-        if context.environment.get(name, value) != value
+        if (given := context.environment.get(name, value)) != value
+        and not (name == "LANGFUSE_HOST" and given.rstrip("/") == from_here.rstrip("/"))
     ]
     if others:
         yield finding(
@@ -198,7 +204,7 @@ def secrets(context: Context) -> Iterator[Finding]:
                 "default-password",
                 f"{name} has the value of a published example.",
                 "it is in the list of known defaults",
-                f"otelbridge init --rotate {name}",
+                _new_value(name),
             )
     key = context.value("ENCRYPTION_KEY")
     if key and not re.fullmatch(r"[0-9a-fA-F]{64}", key):
@@ -214,6 +220,16 @@ def secrets(context: Context) -> Iterator[Finding]:
                 f"{name} has characters that end an address early.",
                 f"{len(found)} different ones",
             )
+
+
+def _new_value(name: str) -> str:
+    variable = entries.BY_NAME.get(name)
+    if variable is None:
+        return ""  # the table's
+    if variable.change == "free":
+        return f"otelbridge init --rotate {name}"
+    first = "Before the first start: empty its line and run `otelbridge init`."
+    return f"{first} Later: {variable.remedy}"
 
 
 def litellm(context: Context) -> Iterator[Finding]:

@@ -56,6 +56,7 @@ _PROVIDERS: Final = (
     "azure-monitor-opentelemetry",
     "agento11y",
 )
+_OWN_PROVIDER: Final = "a provider of its own"
 #: Start-up calls in code: what it is, and the expression.
 _STARTS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
     (name, re.compile(expression, re.MULTILINE))
@@ -72,7 +73,7 @@ _STARTS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
         ("MLflow", r"\bmlflow\.\w+\.autolog\("),
         ("AgentOps", r"\bagentops\.init\("),
         ("LangSmith", r"^\s*from langsmith import .*\btraceable\b"),
-        ("a provider of its own", r"\btrace\.set_tracer_provider\("),
+        (_OWN_PROVIDER, r"^[^#\n]*\btrace\.set_tracer_provider\("),
     )
 )
 #: Variables that start an exporter without a line of code.
@@ -306,6 +307,8 @@ def code(context: Context) -> Iterator[Finding]:
         where = path.relative_to(context.directory)
         for who, expression in _STARTS:
             match = expression.search(text)
+            if who == _OWN_PROVIDER and "otelbridge.configure(" in text:
+                continue  # which completes it
             if match and who not in told:
                 told.add(who)
                 line = text.count("\n", 0, match.start()) + 1

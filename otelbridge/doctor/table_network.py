@@ -26,7 +26,8 @@ _REACH: Final = (
     Entry("port-closed", "error", "Nothing listens on the port",
           "The server is not running, or on another port.",
           "The connection is refused.",
-          "Start it (`docker compose up`), or correct the port."),
+          "Start it (`docker compose up`, or `otelbridge local`; an existing Langfuse where it "
+          "runs), or correct the port."),
     Entry("port-silent", "error", "No answer from the host",
           "A firewall drops the packets, or the address is not reachable from here.",
           "The connection is not made within the time-out.",

@@ -292,7 +292,7 @@ _HEADERS: Final = (
     Entry("header-empty", "error", "An empty key pair in the header",
           "The variables that the header was made of were not set where it was made.",
           "The decoded pair is `:`, or there is nothing behind `Basic`.",
-          "Set the keys before the header is made; `otelbridge init --print-env` prints it."),
+          "Set the keys before the header is made."),
     Entry("header-missing", "error", "OTLP to Langfuse without Authorization",
           "Langfuse answers 401 and every span is lost.",
           "The OTLP endpoint is Langfuse's and no header is set.",
@@ -301,7 +301,8 @@ _HEADERS: Final = (
           "Spans go to one project, scores, prompts and links to another; or the header is an "
           "old one and is refused.",
           "The decoded pair differs from LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY.",
-          "Make the header again from the keys; `otelbridge init --print-env` prints it."),
+          "Make the header again from the keys. LANGFUSE_BASIC_AUTH in .env: remove its line and "
+          "run `otelbridge init`."),
     Entry("keys-swapped", "error", "Public and secret key are exchanged",
           "The secret key would be sent and shown where the public one belongs.",
           "LANGFUSE_PUBLIC_KEY begins with sk-lf- or LANGFUSE_SECRET_KEY with pk-lf-.",

@@ -175,9 +175,11 @@ def _wanted(values: Mapping[str, str], choice: Choice) -> dict[str, str]:
     """Values that are chosen and not random."""
     is_local = choice.kind == "local"
     profiles = (*(("langfuse",) if is_local else ()), *choice.profiles)
+    held = values.get("COMPOSE_PROFILES", "")
+    started = held.split(",") if held else profiles  # what is there stays
     grafana_port = values.get("OTELBRIDGE_COMPOSE_GRAFANA_PORT") or entries.GRAFANA_PORT
     wanted = {
-        "OTELBRIDGE_COMPOSE_LOGS": "otlp" if "logs" in choice.profiles else "",
+        "OTELBRIDGE_COMPOSE_LOGS": "otlp" if "logs" in started else "",
         "COMPOSE_PROFILES": ",".join(dict.fromkeys(profiles)),
         "LANGFUSE_HOST": choice.host,
         "LANGFUSE_PUBLIC_URL": choice.public_url,
@@ -270,7 +272,8 @@ def _notes(values: Mapping[str, str], choice: Choice) -> list[str]:
             "and gets no spans. Remove it there."
         )
     if absent := [name for name in choice.profiles if name not in profiles]:
-        notes.append(f"COMPOSE_PROFILES stays as it is; add {','.join(absent)} there.")
+        added = ",".join(absent)
+        notes.append(f"COMPOSE_PROFILES stays as it is; add {added} there, then run it again.")
     if not values.get("LANGFUSE_PROJECT_ID"):
         notes.append(
             "LANGFUSE_PROJECT_ID is not known, so nothing links to Langfuse. Run `otelbridge init` "

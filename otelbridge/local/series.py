@@ -159,9 +159,9 @@ def _word(kind: str, cell: Any) -> Any:
 def _final_labels(
     node: ast.Metrics, labels: tuple[Label, ...], extra: tuple[Label, ...]
 ) -> tuple[Label, ...]:
-    """Labels without nil ones; when all are nil the first stays, with the text "nil"."""
+    """Labels without nil ones; when none would be left the first stays, with the text "nil"."""
     kept = tuple(label for label in labels if label[1][0] != "nil")
-    if labels and not kept:
+    if labels and not kept and not extra:
         kept = ((labels[0][0], ("s", "nil")),)
     if not labels and not extra:
         kept = (("__name__", ("s", node.function)),)
