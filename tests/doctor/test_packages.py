@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,17 @@ def test_a_file_that_git_may_take_is_named(tmp_path: Path):
     (tmp_path / ".git").mkdir()
     write(tmp_path / "app" / ".env", COMPLETE)
     assert codes(look(tmp_path / "app", only="env-file")) == {"env-file-not-ignored"}
+
+
+def test_an_env_file_that_git_tracks_is_named(tmp_path: Path):
+    """It stands in .gitignore and is committed all the same."""
+    write(tmp_path / ".gitignore", ".env\n")
+    write(tmp_path / ".env", "OTEL_SERVICE_NAME=shop\n")
+    (tmp_path / ".env").chmod(0o600)
+    assert codes(look(tmp_path, only="env-file")) == set()
+    for words in (["init", "-q"], ["add", "-f", ".env"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    assert codes(look(tmp_path, only="env-file")) == {"env-file-not-ignored"}
     write(tmp_path / ".gitignore", "*.pyc\n.env\n")
     assert codes(look(tmp_path / "app", only="env-file")) == set()
 
@@ -323,3 +335,17 @@ def test_code_that_is_no_application_is_not_searched(tmp_path: Path):
     write(tmp_path / "mine" / "a.py", rival)
     write(tmp_path / "api.py", "from langfuse.api import LangfuseAPI\n# from langfuse import x\n")
     assert codes(look(tmp_path)) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("trace.set_tracer_provider(TracerProvider())\n", True),
+        ("trace.set_tracer_provider(TracerProvider())\notelbridge.configure()\n", False),
+        ("# nobody calls trace.set_tracer_provider(x) here\n", False),
+    ],
+)
+def test_a_provider_that_configure_completes_is_no_rival(tmp_path: Path, text: str, named: bool):
+    """`otelbridge.configure()` completes a provider that the application has set."""
+    write(tmp_path / "main.py", text)
+    assert ("second-exporter" in codes(look(tmp_path))) is named

@@ -580,7 +580,7 @@ def metrics(
 
 def _final_labels(node: ast.Metrics, labels: Labels, extra: Labels) -> Labels:
     kept = tuple(pair for pair in labels if pair[1] is not None)
-    if labels and not kept:
+    if labels and not kept and not extra:
         kept = ((labels[0][0], ("s", "nil")),)
     if not labels and not extra:
         kept = (("__name__", ("s", node.function)),)

@@ -186,3 +186,15 @@ def test_a_reader_that_goes_away_is_no_traceback():
     )
     assert done.stdout == "# Configuration\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, EOFError])
+def test_leaving_a_question_is_no_fault(monkeypatch: pytest.MonkeyPatch, end: type[BaseException]):
+    """Ctrl-C and Ctrl-D end the command with 130, without a traceback."""
+    from otelbridge.cli import version
+
+    def asked(_args: object) -> int:
+        raise end
+
+    monkeypatch.setattr(version, "run", asked)
+    assert cli.main(["version"]) == 130

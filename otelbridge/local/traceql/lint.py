@@ -118,6 +118,10 @@ class _Linter:
                 sides = (predicates_of(element.left), predicates_of(element.right))
                 if element.op == "&&" and all(any(map(is_event, side)) for side in sides):
                     self.add("same_event_binding", element, "one condition on events", "note")
+                if element.op == "&>>":
+                    left, right = to_text(element.left), to_text(element.right)
+                    text = f"({left} >> {right}) || ({right} << {left})"
+                    self.add("union_descendant", element, text)
                 self.element(element.left)
                 self.element(element.right)
             case ast.Pipeline():
@@ -219,6 +223,8 @@ class _Linter:
             self.add("division_by_zero", node, "a divisor that is not zero")
         elif node.op == "||" and ast.Literal("bool", True) in sides:
             self.add("constant_in_or", node, "{ }")
+        elif node.op == "||" and (bare := [s for s in sides if isinstance(s, ast.Attribute)]):
+            self.add("bare_boolean_in_or", bare[0], f"{to_text(bare[0])} = true")
         elif node.op in ("=", "!=") and sides == (_NIL, _NIL):
             self.add("nil_eq_unreliable", node, "{ true }")
 

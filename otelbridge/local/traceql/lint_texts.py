@@ -51,6 +51,14 @@ TEXTS: Final[dict[str, str]] = {
         "Spans without the attribute never match a comparison, not even `!=` or `!~`; the same in"
         " Tempo and in otelbridge."
     ),
+    "union_descendant": (
+        "Of several spans on the left with matches below them Tempo 3.0.3 leaves out some;"
+        " otelbridge answers all of them."
+    ),
+    "bare_boolean_in_or": (
+        "Tempo fetches no spans by a boolean attribute that stands alone beside ||, so it finds"
+        " only what the other side finds; otelbridge answers both."
+    ),
     "sum_loses_samples": (
         "Where spans without the attribute come between those with it, Tempo and otelbridge leave"
         " out the sum of the whole step. Ask for its presence in the filter."
