@@ -46,12 +46,14 @@ def _refused(key: str, exporter: str, to: str, do: tuple[str, ...]) -> Rule:
     return Rule(
         key=key,
         title=f"{to} refuses spans for good",
-        value=f"{grown(_REFUSED + matched, 10, _BY)}\n>\n{grown(_SENT + matched, 10, _BY)}",
+        value=(
+            f"{grown(_REFUSED + matched, 10, _BY)}\n>\n{grown(_SENT + matched, 10, _BY)}\n"
+            f"and on ({_BY}) sum by ({_BY}) (changes({_REFUSED}{matched}[10m])) > 1"
+        ),
         threshold=0,
         wait="2m",
         severity="critical",
         reading="count",
-        on_error="Error",
         summary=f"{to} refused {{value}} spans in 10 minutes; they are lost",
         description=(
             f"{{exporter}} of the Collector {{instance}} got refusals that it does not retry for"
@@ -59,9 +61,10 @@ def _refused(key: str, exporter: str, to: str, do: tuple[str, ...]) -> Rule:
         ),
         panel=(_HEALTH, "branch-failing"),
         meaning=(
-            f"In the last 10 minutes more spans were refused by {to} for good than were taken."
-            " The exporter drops them; nothing will send them again. (Single refused batches"
-            " between good ones are the alert otelbridge-spans-dropped.)"
+            f"In the last 10 minutes more spans were refused by {to} for good than were taken,"
+            " and the count of refusals rose at least twice. The exporter drops them; nothing will"
+            " send them again. (A single refused batch, between good ones or when nothing else was"
+            " sent, is the alert otelbridge-spans-dropped.)"
         ),
         look=(
             _LOG,
@@ -88,7 +91,6 @@ def _retrying(key: str, exporter: str, to: str, severity: Severity) -> Rule:
         threshold=0,
         wait="5m",
         severity=severity,
-        on_error="Error" if severity == "critical" else "KeepLast",
         reading="count",
         summary=f"{{value}} spans or more wait for {to}, none is delivered",
         description=(
@@ -156,7 +158,6 @@ QUEUE_FILLING = Rule(
     wait="5m",
     severity="critical",
     reading="share",
-    on_error="Error",
     summary="The queue of {exporter} is {value} full",
     description=(
         "The queue of {exporter} of the Collector {instance} is {value} full. When it is full the"
@@ -213,7 +214,6 @@ QUEUE_FULL = Rule(
     wait="0s",
     severity="critical",
     reading="count",
-    on_error="Error",
     summary="The queue of {exporter} turned {value} spans away",
     description=(
         "{exporter} of the Collector {instance} found no room in its queue for {value} spans in 10"
@@ -235,20 +235,21 @@ QUEUE_FULL = Rule(
 REFUSED = Rule(
     key="spans-refused",
     title="The Collector refuses spans from services",
-    value=grown(_NOT_TAKEN, 10, "receiver, transport, instance"),
+    value=grown(_NOT_TAKEN, 2, "receiver, transport, instance"),
     threshold=0,
     wait="5m",
     severity="warning",
     reading="count",
-    summary="The Collector {instance} refused {value} spans in 10 minutes",
+    summary="The Collector {instance} refused {value} spans in 2 minutes",
     description=(
         "The receiver {receiver} ({transport}) of the Collector {instance} refused {value} spans"
-        " in 10 minutes: its memory limit, or a full queue. Services send them again."
+        " in 2 minutes: its memory limit, or a full queue. Services send them again."
     ),
     panel=(_HEALTH, "health-refused"),
     meaning=(
-        "Services got 503 or UNAVAILABLE for 5 minutes: a queue is full, or the memory limiter"
-        " (OTELBRIDGE_COLLECTOR_MEMORY_LIMIT_MIB) is at work."
+        "Services got 503 or UNAVAILABLE again and again: some request in each 2 minutes, for 5"
+        " minutes. A queue is full, or the memory limiter (OTELBRIDGE_COLLECTOR_MEMORY_LIMIT_MIB)"
+        " is at work. A few refusals at once, which services send again, do not alert."
     ),
     look=(
         _QUEUES,

@@ -56,7 +56,6 @@ OVER_BUDGET = Rule(
     wait="5m",
     severity="critical",
     reading="share",
-    on_error="Error",
     summary="{value} of the daily budget spent in 24 hours",
     description=(
         "Model calls of the last 24 hours cost {value} of the daily budget (environment, where the"
@@ -132,12 +131,17 @@ _HOUR = f"sum by ({_USER}) (increase({_USER_COST}[1h]))"
 # The week at steps of 10 minutes: series are exposed 15 minutes after their last news.
 _WEEK = f"sum by ({_USER}) (increase({_USER_COST}[7d:10m] offset 1h))"
 
+# Seen three to six days ago: with less behind it a seventh of the sum is no usual day.
+_KNOWN = f"count by ({_USER}) (present_over_time({_USER_COST}[3d] offset 3d))"
+
 USER_SPEND = Rule(
     key="user-spend",
     title="A user spent more in an hour than on a usual day",
     value=(
-        f"{_HOUR} > {_WEEK} / 7\n"
-        f"or\n({_HOUR} unless {_WEEK} > 0) > {NEW_USER_HOUR_USD}"
+        f"{_HOUR} > ({_WEEK} > 0) / 7\n"
+        f"and on ({_USER}) {_KNOWN}\n"
+        f"or\n({_HOUR} unless on ({_USER}) ({_WEEK} > 0 and on ({_USER}) {_KNOWN}))"
+        f" > {NEW_USER_HOUR_USD}"
     ),
     threshold=USER_HOUR_USD,
     wait="0s",
@@ -151,10 +155,10 @@ USER_SPEND = Rule(
     panel=("otelbridge-users", "users-counted-cost"),
     meaning=(
         "In the last hour a user cost more than on the mean day of the 7 days before, and more than"
-        f" {USER_HOUR_USD} USD. Users without costs in those days are judged by a fixed"
-        f" {NEW_USER_HOUR_USD} USD. Needs the overlay user-metrics; users beyond its cap of series"
-        " are not seen (docs/metrics.md). A user's very first costs, up to the first scrape, do not"
-        " count."
+        f" {USER_HOUR_USD} USD. Users without costs in those days, or not seen three to six days"
+        f" ago (new, or back from a holiday), are judged by a fixed {NEW_USER_HOUR_USD} USD. Needs"
+        " the overlay user-metrics; users beyond its cap of series are not seen (docs/metrics.md)."
+        " A user's very first costs, up to the first scrape, do not count."
     ),
     look=(
         Look("Who", f"topk(10, sum by (user_id) (increase({_USER_COST}[1h])))", "promql"),

@@ -111,6 +111,7 @@ def rules_file(runbooks_url: str) -> str:
         "The alerts of docs/runbooks.md, evaluated by Grafana over otelbridge-prom.\n"
         "The two budget alerts need grafana/prometheus/budget.rules.yaml in Prometheus.\n"
         "noDataState: queries filter, so an empty answer is healthy (OK); collector-gone alone\n"
-        "always has one. execErrState: critical alerts tell when Prometheus does not answer\n"
-        "(Error), the others keep what they were (KeepLast).",
+        "always has one. execErrState: collector-gone tells when Prometheus does not answer, the\n"
+        "others keep what they were (KeepLast): Error would page at each restart of Prometheus,\n"
+        "before Grafana 13 without a pending period.",
     )

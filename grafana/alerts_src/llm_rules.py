@@ -13,16 +13,28 @@ from grafana.dashboards_src.kit import MODEL_CALLS
 
 ERROR_SHARE: Final = 0.05
 ERRORS_AT_LEAST: Final = 3
+HOUR_ERROR_SHARE: Final = 0.5
+HOUR_ERRORS_AT_LEAST: Final = 5
 P95_SECONDS: Final = 30
 FIRST_TOKEN_P95_SECONDS: Final = 5
 CALLS_FOR_P95: Final = 20  # below that the 95th percentile is the slowest call
 SPANS_IN_SIX_HOURS: Final = 120  # ten in each half hour: a silent one is no chance
+HALF_HOURS_WITH_SPANS: Final = 4  # of the twelve; fewer is a job that has ended
 
+_SPANS = "traces_spanmetrics_calls_total"
 _OPERATION = f'gen_ai_operation_name=~"{MODEL_CALLS}"'
-_CALLS = f"traces_spanmetrics_calls_total{{{_OPERATION}}}"
-_FAILED = f'traces_spanmetrics_calls_total{{{_OPERATION}, status_code="STATUS_CODE_ERROR"}}'
-_DURATION = "otelbridge_gen_ai_operation_duration_seconds"
+_CALLS = f"{_SPANS}{{{_OPERATION}}}"
+_FAILED = f'{_SPANS}{{{_OPERATION}, status_code="STATUS_CODE_ERROR"}}'
+# Not `otelbridge_*`, which goes after 15 idle minutes and comes back with its total: no increase.
+_DURATION = "traces_spanmetrics_latency"
 _FIRST_CHUNK = "otelbridge_gen_ai_time_to_first_chunk_seconds"
+
+
+def _failed_share(minutes: int, at_least: int) -> str:
+    """The share of a model's calls that failed, where so many did."""
+    failed = grown(_FAILED, minutes, BY_CALL, _SPANS)
+    calls = grown(_CALLS, minutes, BY_CALL, _SPANS)
+    return f"(\n{indented(failed)} >= {at_least}\n) /\n{calls}"
 
 
 def _p95(histogram: str) -> str:
@@ -36,20 +48,31 @@ def _p95(histogram: str) -> str:
     )
 
 
+_FAILED_CALLS = Look(
+    "The failed calls, each with its Langfuse page",
+    f'{{ span.gen_ai.operation.name =~ "{MODEL_CALLS}" && status = error }} | '
+    "select(span.error.type, span.gen_ai.request.model, statusMessage, "
+    "span.otelbridge.langfuse.url)",
+    "traceql",
+)
+
+
+def _kinds(window: str) -> Look:
+    return Look(
+        "The kinds of error",
+        f"sum by (service_name, gen_ai_request_model, error_type) (increase({_FAILED}[{window}]))",
+        "promql",
+    )
+
+
 ERROR_RATE = Rule(
     key="error-rate",
     title="More than 5 % of a model's calls fail",
-    value=(
-        "(\n"
-        + indented(grown(_FAILED, 5, BY_CALL))
-        + f" >= {ERRORS_AT_LEAST}\n) /\n"
-        + grown(_CALLS, 5, BY_CALL)
-    ),
+    value=_failed_share(5, ERRORS_AT_LEAST),
     threshold=ERROR_SHARE,
     wait="1m",
     severity="critical",
     reading="share",
-    on_error="Error",
     summary="{value} of {service_name}'s calls of {gen_ai_request_model} fail",
     description=(
         "Over the last 5 minutes {value} of the calls of {gen_ai_request_model} by {service_name}"
@@ -59,29 +82,40 @@ ERROR_RATE = Rule(
     meaning=(
         "Of a service's calls of one model more than 5 % ended with status error over 5 minutes,"
         " seen twice a minute apart. At least 3 calls must have failed: 1 of 2 does not page,"
-        " 3 of 3 does. It clears when the last 5 minutes are at 5 % or below."
+        " 3 of 3 does. It clears when the last 5 minutes are at 5 % or below. Where calls are too"
+        " few for three failures in 5 minutes, otelbridge-most-calls-fail watches."
     ),
-    look=(
-        Look(
-            "The kinds of error",
-            "sum by (service_name, gen_ai_request_model, error_type) "
-            f"(increase({_FAILED}[5m]))",
-            "promql",
-        ),
-        Look(
-            "The failed calls, each with its Langfuse page",
-            f'{{ span.gen_ai.operation.name =~ "{MODEL_CALLS}" && status = error }} | '
-            "select(span.error.type, span.gen_ai.request.model, statusMessage, "
-            "span.otelbridge.langfuse.url)",
-            "traceql",
-        ),
-    ),
+    look=(_kinds("5m"), _FAILED_CALLS),
     do=(
         "`429`, quota: lower the load or raise the limit; look at the cost alerts.",
         "Time-outs and 5xx: the provider's status page; send the traffic to another model.",
         "`400`: a release or a prompt version; compare by `gen_ai.prompt.version`, roll back.",
         "401, 403: the provider's key.",
     ),
+)
+
+MOST_FAIL = Rule(
+    key="most-calls-fail",
+    title="More than half of a model's calls fail within an hour",
+    value=_failed_share(60, HOUR_ERRORS_AT_LEAST),
+    threshold=HOUR_ERROR_SHARE,
+    wait="5m",
+    severity="warning",
+    reading="share",
+    summary="{value} of {service_name}'s calls of {gen_ai_request_model} failed in an hour",
+    description=(
+        "Over the last hour {value} of the calls of {gen_ai_request_model} by {service_name}"
+        " (environment {deployment_environment_name}) ended with an error."
+    ),
+    panel=("otelbridge-llm", "llm-error-rate"),
+    meaning=(
+        "Of a service's calls of one model more than half ended with status error over an hour, at"
+        f" least {HOUR_ERRORS_AT_LEAST} of them, for 5 minutes. It is for services that call too"
+        " seldom for otelbridge-error-rate; with more traffic both fire. It clears when the hour"
+        " holds half or less, up to an hour after the last failure."
+    ),
+    look=(_kinds("1h"), _FAILED_CALLS),
+    do=("As for otelbridge-error-rate: provider, key, quota, release.",),
 )
 
 LATENCY = Rule(
@@ -101,7 +135,8 @@ LATENCY = Rule(
     meaning=(
         "The 95th percentile of a model's call durations in one service, over 10 minutes with at"
         f" least {CALLS_FOR_P95} calls, has been above 30 s for 5 minutes. It is read off histogram"
-        " buckets (20.48, 40.96 s), so it is an estimate between them. Streams count to their end."
+        " buckets (20, 40 s), so it is an estimate between them. Streams count to their end."
+        " Services beyond the cap of span metrics (`otel_metric_overflow`) are not watched."
     ),
     look=(
         Look(
@@ -143,7 +178,9 @@ FIRST_TOKEN = Rule(
     meaning=(
         "The 95th percentile of the time to the first chunk, over 10 minutes with at least"
         f" {CALLS_FOR_P95} streamed calls, has been above 5 s for 5 minutes. Calls that do not"
-        " stream have no such time and do not count."
+        " stream have no such time and do not count. Bursts with more than 15 idle minutes between"
+        " them (OTELBRIDGE_COLLECTOR_METRICS_IDLE) are not seen: the series goes and comes back"
+        " with its total, which is no increase."
     ),
     look=(
         Look(
@@ -170,16 +207,28 @@ FIRST_TOKEN = Rule(
 
 
 _BY_SERVICE = "deployment_environment_name, service_name"
-_SPANS = "traces_spanmetrics_calls_total"
+
+
+def _silent_then(ago: str) -> str:
+    """Services that were silent at this time so long ago, after six hours with spans."""
+    return (
+        "(\n"
+        f"  sum by ({_BY_SERVICE}) (increase({_SPANS}[6h:5m] offset {ago})) > 0\n"
+        f"  unless\n  sum by ({_BY_SERVICE}) (increase({_SPANS}[30m:5m] offset {ago})) > 0\n"
+        ")"
+    )
+
+
 # Subqueries at 5 minutes over long windows: a service may have 2,000 series.
 _SILENT = (
     f"sum by ({_BY_SERVICE}) (increase({_SPANS}[6h:5m]))\n"
     f"unless\n{grown(_SPANS, 30, _BY_SERVICE)} > 0\n"
-    "unless (\n"
-    f"  sum by ({_BY_SERVICE}) (increase({_SPANS}[6h:5m] offset 1d)) > 0\n"
-    f"  unless\n  sum by ({_BY_SERVICE}) (increase({_SPANS}[30m:5m] offset 1d)) > 0\n"
-    ")\n"
-    f"and on () count({UPTIME})"
+    f"unless {_silent_then('1d')}\n"
+    f"unless {_silent_then('1w')}\n"
+    f"and on ({_BY_SERVICE}) count_over_time(\n"
+    f"  (sum by ({_BY_SERVICE}) (increase({_SPANS}[30m])) > 0)[6h:30m]\n"
+    f") >= {HALF_HOURS_WITH_SPANS}\n"
+    f"and on () (count({UPTIME}) and count({UPTIME} offset 30m))"
 )
 
 NO_DATA = Rule(
@@ -193,14 +242,17 @@ NO_DATA = Rule(
     summary="No spans from {service_name} for 30 minutes",
     description=(
         "{service_name} (environment {deployment_environment_name}) sent {value} spans in the last"
-        " 6 hours and none in the last 30 minutes. It was not silent at this time yesterday, or was"
-        " not known then."
+        " 6 hours and none in the last 30 minutes. It was not silent at this time yesterday or a"
+        " week ago, or was not known then."
     ),
     panel=("otelbridge-services", "services-rate"),
     meaning=(
-        f"A service sent more than {SPANS_IN_SIX_HOURS} spans in the last 6 hours and none in the"
-        " last 30 minutes, while the Collector is there. A service that was silent at the same time"
-        " yesterday after six hours with spans is taken to keep office hours. After 6 hours of"
+        f"A service sent more than {SPANS_IN_SIX_HOURS} spans in the last 6 hours, in at least"
+        f" {HALF_HOURS_WITH_SPANS} of their half hours, and none in the last 30 minutes, while the"
+        " Collector is there and was then. A service that was silent at the same time yesterday or"
+        " a week ago, after six hours with spans, is taken to keep office hours; one that stops"
+        " earlier than it did then, in its first week also after a weekend, does alert. A job of"
+        " two hours or more that ends looks like a service that stopped. After about 4 hours of"
         " silence the alert ends by itself: that is no sign of health. Services that send fewer"
         " spans are not watched."
     ),
@@ -225,5 +277,5 @@ NO_DATA = Rule(
     ),
 )
 
-GROUP = Group("otelbridge-llm", "1m", (ERROR_RATE, LATENCY, FIRST_TOKEN))
+GROUP = Group("otelbridge-llm", "1m", (ERROR_RATE, MOST_FAIL, LATENCY, FIRST_TOKEN))
 SILENCE_GROUP = Group("otelbridge-services", "5m", (NO_DATA,))

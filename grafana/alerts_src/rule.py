@@ -96,23 +96,41 @@ UPTIME: Final = "otelcol_process_uptime_seconds_total"
 BY_CALL: Final = "deployment_environment_name, service_name, gen_ai_request_model"
 
 
-def grown(series: str, minutes: int, by: str) -> str:
+def _scraped(series: str, minutes: int, seen: str) -> str:
+    """The condition, behind `and`, that a series' page was read when the window began.
+
+    Only series of port 8888 share their `instance` with the uptime; 8889 is a page of its own.
+    """
+    window, started = f"offset {minutes}m", f"{UPTIME} < {minutes * 60}"
+    if series.startswith("otelcol_"):
+        return f"on (instance) ({UPTIME} {window} or {started})"
+    if not seen:
+        return f"on () (count({UPTIME} {window}) or count({started}))"
+    # Pushed metrics have no `up`: there any series of the page shows that it was read.
+    then, now = (f"group by (instance) ({metric})" for metric in (f"{seen} {window}", seen))
+    return f"on (instance) (up {window} == 1 or {then} or {now} and on () {started})"
+
+
+def grown(series: str, minutes: int, by: str, seen: str = "") -> str:
     """What counters grew by in the last minutes, that of series which began meanwhile included.
 
     `increase` sees nothing of a counter's first sample, which for errors is often the only one. A
-    series that was not there at the window's start counts whole, but only when the Collector was
-    scraped then or has started since: totals that a new Prometheus finds are history.
+    series that was not there at the window's start counts whole, but only when its page was read
+    then or a Collector has started since: totals that a Prometheus finds at a Collector it could
+    not reach are history.
 
     Args:
         series: A selector of counters.
         minutes: Length of the window.
         by: Labels of the result.
+        seen: A metric of the same page, for series that are not the Collector's own (`otelcol_*`).
+            Without it any Collector that was scraped will do, so that more counts as new.
     """
     window = f"{minutes}m"
-    seen = f"(count({UPTIME} offset {window}) or count({UPTIME} < {minutes * 60}))"
     return (
         f"sum by ({by}) (\n"
-        f"  ({series} unless {series} offset {window}) and on () {seen}\n"
+        f"  ({series} unless {series} offset {window})"
+        f" and {_scraped(series, minutes, seen)}\n"
         f"  or increase({series}[{window}])\n"
         ")"
     )

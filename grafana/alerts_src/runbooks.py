@@ -26,10 +26,11 @@ for Prometheus (`grafana/prometheus/otelbridge.rules.yaml`). Use one of them, or
   `otelbridge query '…'`).
 - *critical* goes to e-mail and Slack at once, *warning* to Slack, *info* into a daily e-mail.
 - In Grafana an empty answer is healthy (queries filter), but for `otelbridge-collector-gone`. When
-  Prometheus does not answer, it and the other critical alerts tell; warnings keep their state.
+  Prometheus does not answer, that alert tells after 3 minutes; all others keep their state.
 - Counters of the Collector begin at zero when it restarts, and a label set is exposed from its
-  first event on. The rules over minutes count that first sample too, unless the Collector was not
-  scraped before: a new Prometheus in front of an old Collector does not alert on history.
+  first event on. The rules over minutes count that first sample too, unless that Collector was not
+  scraped before: a Collector that is reached again, or by a new Prometheus, does not alert on
+  history.
 - The budget is a number in `grafana/prometheus/budget.rules.yaml`: change it, reload Prometheus.
 - Links in alerts begin with a made-up address until you give yours:
   `python -m grafana.alerts_src --runbooks https://…/runbooks.md`.

@@ -38,7 +38,10 @@ def said(text: str, rule: Rule, value: str) -> str:
 
     def expanded(found: re.Match[str]) -> str:
         name = found[1]
-        return TEMPLATES[rule.reading] % value if name == "value" else f"{{{{ $labels.{name} }}}}"
+        if name == "value":
+            return TEMPLATES[rule.reading] % value
+        label = f"$labels.{name}"  # Grafana prints [no value] for one that is missing
+        return f"{{{{ if {label} }}}}{{{{ {label} }}}}{{{{ else }}}}-{{{{ end }}}}"
 
     return re.sub(r"\{(\w+)\}", expanded, text)
 

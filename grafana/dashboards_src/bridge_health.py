@@ -30,6 +30,8 @@ _ROOM = "otelcol_exporter_queue_capacity"
 _SPANS = "traces_spanmetrics_calls_total"
 _BY_BRANCH = "{{branch}} ({{instance}})"
 _BY_INSTANCE = "{{instance}}"
+#: A series for each Collector that is there.
+_KNOWN = f"sum by (instance) (otelcol_process_uptime_seconds_total{{{_ON}}})"
 _OPERATING = Link("Slow and failing services", "/d/otelbridge-services?${__url_time_range}")
 _DETAILED = (
     "the Collector at metrics level detailed: a further argument"
@@ -58,14 +60,19 @@ def _or_zero(metric: str, window: str = _WINDOW) -> str:
     return f"({_rate(metric, window=window)} or 0 * {_now(_QUEUE)})"
 
 
+def _grown(metric: str, by: str, more: str = "") -> str:
+    """Growth in ten minutes, as the alerts have it: with what a new counter began with."""
+    matchers = ", ".join(filter(None, (more, _ON)))
+    return grown(f"{metric}{{{matchers}}}", 10, by)
+
+
 def _in_ten_minutes(metric: str) -> str:
-    return f"({grown(f'{metric}{{{_ON}}}', 10, 'instance, exporter')} or 0 * {_now(_QUEUE)})"
+    return f"({_grown(metric, 'instance, exporter')} or 0 * {_now(_QUEUE)})"
 
 
 def _made(metric: str) -> str:
-    """Rate by instance of a counter that may not be there yet."""
-    known = f"sum by (instance) (otelcol_process_uptime_seconds_total{{{_ON}}})"
-    return f"({_rate(metric, 'instance')} or 0 * {known})"
+    """Growth by instance of a counter that may not be there yet."""
+    return f"({_grown(metric, 'instance')} or 0 * {_KNOWN})"
 
 
 #: Spans that wait while none has left for this long: the backend is away and they are sent again.
@@ -140,14 +147,14 @@ _TOP = (
     ),
     Panel(
         "health-refused", "Refused at the door",
-        "Spans per second that services were told to send again (memory limit or full queue), and"
-        " spans that failed in the receiver.",
+        "Spans of the last ten minutes that services were told to send again (memory limit or full"
+        " queue), and spans that failed in the receiver.",
         "timeseries",
         (
             Prom(_made("otelcol_receiver_refused_spans_total"), "refused ({{instance}})"),
             Prom(_made("otelcol_receiver_failed_spans_total"), "failed ({{instance}})"),
         ),
-        unit="ops", emitters=_NOBODY, thresholds=((1e-9, "orange"),), min=0,
+        unit="short", emitters=_NOBODY, thresholds=((0.5, "orange"),), min=0,
     ),
     Panel(
         "health-queue", "Waiting on disk", "Spans in each branch's queue.",
@@ -194,28 +201,28 @@ _METRICS = Row(
         ),
         Panel(
             "health-series-fill", "Series of derived metrics",
-            "Series that the Collector adds up, of the most that it takes"
-            " (OTELBRIDGE_COLLECTOR_METRICS_MAX_SERIES). New label sets beyond it are left out.",
+            "Series that the Collector adds up: otelbridge_*, the services' own deltas and, with"
+            " the overlay user-metrics, those of users. Each kind has a cap of its own"
+            " (OTELBRIDGE_COLLECTOR_METRICS_MAX_SERIES, 50,000 each; …_USER_SERIES), but the"
+            " Collector tells their sum only; what a cap left out is beside this.",
             "timeseries",
             (Prom(
-                f"sum by (instance) (otelcol_deltatocumulative_streams_tracked{{{_ON}}})"
-                f" / max by (instance) (otelcol_deltatocumulative_streams_limit{{{_ON}}})",
+                f"sum by (instance) (otelcol_deltatocumulative_streams_tracked{{{_ON}}})",
                 _BY_INSTANCE,
             ),),
-            unit="percentunit", emitters=_NOBODY, thresholds=((0.8, "orange"), (1, "red")),
-            min=0, max=1,
+            unit="short", emitters=_NOBODY, min=0,
         ),
         Panel(
             "health-series-left-out", "Points left out at the cap",
-            "Points per second whose series the Collector did not take: tokens and cost miss them.",
+            "Points of the last ten minutes whose series the Collector did not take: tokens and"
+            " cost miss them. Counted as the alert counts them.",
             "timeseries",
             (Prom(
-                _rate("otelcol_deltatocumulative_datapoints_total", "instance, error", 'error!=""')
-                + " or label_replace(0 * sum by (instance)"
-                f' (otelcol_process_uptime_seconds_total{{{_ON}}}), "error", "none", "", "")',
+                _grown("otelcol_deltatocumulative_datapoints_total", "instance, error", 'error!=""')
+                + f' or label_replace(0 * {_KNOWN}, "error", "none", "", "")',
                 "{{error}} ({{instance}})",
             ),),
-            unit="ops", emitters=_NOBODY, thresholds=((1e-9, "red"),), min=0,
+            unit="short", emitters=_NOBODY, thresholds=((0.5, "red"),), min=0,
         ),
         Panel(
             "health-series-overflow", "Spans counted without labels",
@@ -233,10 +240,11 @@ _METRICS = Row(
         ),
         Panel(
             "health-series-by-service", "Series by service",
-            "Series of traces_spanmetrics_calls_total of each service, against the cap of 2,000.",
+            "Series of traces_spanmetrics_calls_total of each service, against the cap of 2,000"
+            " that each Collector has: of several the one with the most.",
             "bargauge",
             (Prom(
-                "topk(15, count by (service_name) (traces_spanmetrics_calls_total))",
+                f"topk(15, max by (service_name) (count by (service_name, instance) ({_SPANS})))",
                 "{{service_name}}", instant=True,
             ),),
             unit="short", thresholds=((1_000, "orange"), (1_900, "red")), min=0,
@@ -274,15 +282,14 @@ _PROCESS = Row(
         ),
         Panel(
             "health-filtered", "Spans taken out on purpose",
-            "Spans per second that a filter takes out of its branch: `llm_view` what Langfuse"
-            " need not"
-            " have, `invalid_ids` spans without an id, which no backend takes.",
+            "Spans of the last ten minutes that a filter took out of its branch: `llm_view` what"
+            " Langfuse need not have, `invalid_ids` spans without an id, which no backend takes.",
             "timeseries",
             (Prom(
-                _rate("otelcol_processor_filter_spans_filtered_total", "instance, filter"),
+                _grown("otelcol_processor_filter_spans_filtered_total", "instance, filter"),
                 "{{filter}} ({{instance}})",
             ),),
-            unit="ops", emitters=_NOBODY, min=0,
+            unit="short", emitters=_NOBODY, min=0,
         ),
         Panel(
             "health-processors", "Through the processors",

@@ -202,7 +202,11 @@ class Variable:
 _DURATION = "otelbridge_gen_ai_operation_duration_seconds_count"
 
 ENVIRONMENT: Final = Variable(
-    "environment", "Environment", "Spans of these environments.", PROM,
+    "environment", "Environment",
+    "Spans of these environments. Panels that ask Prometheus go by one name for a span: its"
+    " langfuse.environment, else deployment.environment.name of its resource,"
+    " else deployment.environment. Panels that ask Tempo take a span when any of the three fits.",
+    PROM,
     "label_values(traces_spanmetrics_calls_total, deployment_environment_name)",
 )  # fmt: skip
 SERVICE: Final = Variable(
@@ -226,7 +230,15 @@ USER: Final = Variable(
 TRACE_ID: Final = Variable(
     "traceId", "Trace id", "The trace shown in the trace view: 32 hexadecimal digits."
 )
-COMMON_VARIABLES: Final = (ENVIRONMENT, SERVICE, PROVIDER, MODEL, USER)
+GATEWAY: Final = Variable(
+    "gateway", "Gateways left out",
+    "Services that pass on calls which their clients report too: the"
+    " panels of model calls that ask Tempo leave theirs out, or each would count twice. A regular"
+    " expression, as OTELBRIDGE_COLLECTOR_METRICS_UNCOUNTED_SERVICES is for the metrics; `-` leaves"
+    " none out, `litellm` is for a LiteLLM whose clients are instrumented.",
+    default="-",  # as the Collector's: where only the gateway is instrumented nothing may be empty
+)  # fmt: skip
+COMMON_VARIABLES: Final = (ENVIRONMENT, SERVICE, PROVIDER, MODEL, USER, GATEWAY)
 
 
 @dataclass(frozen=True)

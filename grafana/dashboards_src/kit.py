@@ -13,6 +13,7 @@ from grafana.dashboards_src.declarations import (
     COMMON_VARIABLES,
     EMITTERS,
     ENVIRONMENT,
+    GATEWAY,
     MODEL,
     PROM,
     PROM_LLM,
@@ -49,6 +50,7 @@ __all__ = [
     "COMMON_VARIABLES",
     "EMITTERS",
     "ENVIRONMENT",
+    "GATEWAY",
     "KEEP",
     "LANGFUSE_URL",
     "MODEL",
@@ -129,16 +131,20 @@ def _maybe(variable: str, *attributes: str) -> str:
 #: TraceQL conditions for the same variables, to be joined by &&.
 WHERE_SERVICE: Final = (
     "resource.service.name =~ `${service:regex}` && "
-    + _maybe("environment", "span.langfuse.environment", "resource.deployment.environment.name")
-)
+    + _maybe(
+        "environment", "span.langfuse.environment", "resource.deployment.environment.name",
+        "resource.deployment.environment",
+    )
+)  # fmt: skip
 WHERE_MODEL: Final = (
     f"{WHERE_SERVICE} && {_maybe('provider', 'span.gen_ai.provider.name')}"
     f" && {_maybe('model', 'span.gen_ai.request.model')}"
 )
 WHERE_USER: Final = _maybe("user", "resource.langfuse.user.id")
-#: One call of a model, under all variables.
+#: One call of a model, under all variables; not a second time by the gateway that passed it on.
 WHERE_CALL: Final = (
     f'span.gen_ai.operation.name =~ "{MODEL_CALLS}" && {WHERE_MODEL} && {WHERE_USER}'
+    " && resource.service.name !~ `${gateway:raw}`"  # a pattern, hence not `:regex`
 )
 
 
@@ -183,6 +189,7 @@ COLUMNS: Final = {
         Column("langfuse.session.id", "Session", width=140),
         Column("langfuse.environment", "Environment", width=110),
         Column("deployment.environment.name", "Environment (resource)", width=110),
+        Column("deployment.environment", "Environment (older name)", width=110),
         Column("gen_ai.usage.input_tokens", "Input tokens", "short", 100),
         Column("gen_ai.usage.output_tokens", "Output tokens", "short", 100),
         Column("gen_ai.usage.cache_read.input_tokens", "Cached tokens", "short", 100),

@@ -33,7 +33,7 @@ _TOP = (
         key="llm-requests", title="Requests per minute", kind="stat", unit="reqpm",
         description="Calls of models per minute, averaged over the time range. Agents, workflows"
         " and tools are not counted, the calls below them are.",
-        queries=(Prom(f"{total(DURATION + '_count', CALLS)} / $__range_s * 60", instant=True),),
+        queries=(Prom(f"{total(SPANS, CALLS)} / $__range_s * 60", instant=True),),
         links=(TO_TRACES,), width=4, height=4,
     ),
     Panel(
@@ -41,9 +41,10 @@ _TOP = (
         description="Share of model calls whose span has the status error, over the time range."
         " Red from 5 %, as the alert.",
         queries=(
-            Prom(f"({total(SPANS, FAILED)} or vector(0)) / {total(SPANS, CALLS)}",
+            Prom(f"({total(SPANS, FAILED)} or vector(0)) / ({total(SPANS, CALLS)} > 0)",
                  instant=True),
         ),
+        empty="No model call in this time range.",
         thresholds=((0.02, "orange"), (0.05, "red")), links=(TO_TRACES,), width=4, height=4,
         min=0, max=1, decimals=2,
     ),
@@ -63,7 +64,7 @@ _TOP = (
         " (gen_ai.response.time_to_first_chunk), over the time range. Red from 5 seconds, as the"
         " alert.",
         queries=(
-            Prom(f"histogram_quantile(0.95, {total(FIRST_CHUNK + '_bucket', BY_MODEL, 'le')})",
+            Prom(f"histogram_quantile(0.95, {total(FIRST_CHUNK + '_bucket', CALLS, 'le')})",
                  instant=True),
         ),
         emitters=STREAMING, empty="No streamed call in this time range.",
@@ -116,7 +117,7 @@ _REQUESTS = Row("Requests and errors", (
             key=f"llm-requests-by-{key}", title=f"Requests per minute by {word}",
             kind="timeseries", unit="reqpm", description=f"Calls of models by {word}.",
             queries=(
-                Prom(f"{rate(DURATION + '_count', CALLS, label)} * 60", f"{{{{{label}}}}}"),
+                Prom(f"{rate(SPANS, CALLS, label)} * 60", f"{{{{{label}}}}}"),
             ),
             links=(TO_TRACES,), stack=True, min=0,
         )
@@ -149,7 +150,7 @@ _REQUESTS = Row("Requests and errors", (
         key="llm-requests-by-operation", title="Operations", kind="piechart", unit="short",
         description="Spans of LLM work over the time range by operation, agents and tools too.",
         queries=(
-            Prom(total(DURATION + "_count", BY_MODEL, "gen_ai_operation_name"),
+            Prom(total(SPANS, f'gen_ai_operation_name=~".+", {BY_MODEL}', "gen_ai_operation_name"),
                  "{{gen_ai_operation_name}}", instant=True),
         ),
     ),
@@ -172,7 +173,8 @@ _LATENCY = Row("Latency", (
     ),
     Panel(
         key="llm-latency-heatmap", title="Durations", kind="heatmap", unit="s",
-        description="How many model calls took how long.",
+        description="How many model calls took how long, per window: each column shows the minute"
+        " or more before it. With shorter steps the windows overlap and a call is in several.",
         queries=(
             Prom(f"sum by (le) (increase({LATENCY}_bucket{{{CALLS}}}[$__rate_interval]))",
                  "{{le}}", exemplars=True, format="heatmap"),
@@ -182,7 +184,7 @@ _LATENCY = Row("Latency", (
         key="llm-ttft-percentiles", title="Time to first token", kind="timeseries", unit="s",
         description="Percentiles of the time to the first chunk of streamed calls.",
         queries=tuple(
-            Prom(quantile(f"0.{q}", FIRST_CHUNK, BY_MODEL), f"P{q}")
+            Prom(quantile(f"0.{q}", FIRST_CHUNK, CALLS), f"P{q}")
             for q in ("50", "90", "95", "99")
         ),
         emitters=STREAMING, empty="No streamed call in this time range.", min=0,
@@ -191,7 +193,7 @@ _LATENCY = Row("Latency", (
         key="llm-ttft-by-model", title="P95 time to first token by model", kind="timeseries",
         unit="s", description="95th percentile of the time to the first chunk by model.",
         queries=(
-            Prom(quantile("0.95", FIRST_CHUNK, BY_MODEL, "le, gen_ai_request_model"),
+            Prom(quantile("0.95", FIRST_CHUNK, CALLS, "le, gen_ai_request_model"),
                  "{{gen_ai_request_model}}"),
         ),
         emitters=STREAMING, empty="No streamed call in this time range.", min=0,

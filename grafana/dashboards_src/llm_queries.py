@@ -10,6 +10,8 @@ DURATION: Final = "otelbridge_gen_ai_operation_duration_seconds"
 #: The same durations with exemplars; beyond 2,000 series of a service it is cut (docs/metrics.md).
 LATENCY: Final = "traces_spanmetrics_latency"
 FIRST_CHUNK: Final = "otelbridge_gen_ai_time_to_first_chunk_seconds"
+#: Counts calls: unlike otelbridge_* it stays in the exposition while nothing is called, so the
+#: rare call is an increase (docs/metrics.md). Cut as LATENCY is.
 SPANS: Final = "traces_spanmetrics_calls_total"
 TOKENS: Final = "otelbridge_gen_ai_tokens_total"
 OF_WHICH: Final = "otelbridge_gen_ai_tokens_of_which_total"

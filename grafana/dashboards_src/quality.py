@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.dashboards_src.kit import (
+    BY_MODEL,
     BY_SERVICE,
     CALLS,
     WHERE_CALL,
@@ -42,9 +43,12 @@ _WHERE = f"{WHERE_SERVICE} && {WHERE_USER}"
 _JUDGED = f"span.gen_ai.evaluation.name != nil && {_WHERE}"
 _RATED = f"span.gen_ai.evaluation.name =~ `{RATINGS}` && {SCORED}"
 
-_COUNT = "otelbridge_gen_ai_operation_duration_seconds_count"
 _SPANS = "traces_spanmetrics_calls_total"
+#: Both leave the exposition 15 minutes after their last call, so their quotient is one of equals.
+_ENDED = "otelbridge_gen_ai_operation_duration_seconds_count"
 _PER_CALL = "otelbridge_gen_ai_tokens_per_call_count"
+#: Operations whose answers state input tokens.
+_COUNTING = f'gen_ai_operation_name=~"chat|text_completion|generate_content|embeddings", {BY_MODEL}'
 _FAILED = f'{_SPANS}{{status_code="STATUS_CODE_ERROR", {CALLS}}}'
 _ANSWERED = f'{_SPANS}{{status_code!="STATUS_CODE_ERROR", {CALLS}}}'
 
@@ -63,10 +67,12 @@ _NEED_RATINGS = (
 
 def _missing_usage(window: str) -> str:
     """Share of answered calls without input tokens; series of a metric may be absent altogether."""
-    answered = f"sum by (gen_ai_request_model) (rate({_ANSWERED}[{window}]))"
+    answered = (
+        f'sum by (gen_ai_request_model) (rate({_ENDED}{{error_type="", {_COUNTING}}}[{window}]))'
+    )
     counted = (
         "sum by (gen_ai_request_model)"
-        f' (rate({_PER_CALL}{{gen_ai_token_type="input", {CALLS}}}[{window}]))'
+        f' (rate({_PER_CALL}{{gen_ai_token_type="input", {_COUNTING}}}[{window}]))'
     )
     return f"clamp_min(1 - ({counted} or 0 * {answered}) / ({answered} > 0), 0)"
 
@@ -77,7 +83,7 @@ _TOP = (
         "Spans of operation evaluate in the chosen time: judgements on answers.",
         "stat",
         (Prom(
-            f'sum(increase({_COUNT}{{gen_ai_operation_name="evaluate", {BY_SERVICE}}}[$__range]))',
+            f'sum(increase({_SPANS}{{gen_ai_operation_name="evaluate", {BY_SERVICE}}}[$__range]))',
             "evaluations", instant=True,
         ),),
         unit="short", emitters=OURS, needs=_NEED_EVALUATIONS, width=6, height=4, decimals=0,
@@ -87,18 +93,18 @@ _TOP = (
         "stat",
         (Prom(
             f"(sum(increase({_FAILED}[$__range])) or vector(0))"
-            f" / sum(increase({_SPANS}{{{CALLS}}}[$__range]))",
+            f" / (sum(increase({_SPANS}{{{CALLS}}}[$__range])) > 0)",
             "failed", instant=True,
         ),),
         unit="percentunit", thresholds=((0.02, "orange"), (0.05, "red")), links=(_CALLS,),
-        width=6, height=4, min=0, max=1, decimals=1,
+        empty="No model call in this time range", width=6, height=4, min=0, max=1, decimals=1,
     ),
     Panel(
         "quality-missing-usage-share", "Answers without token counts",
         "The worst model's share of answers without usage: their tokens and cost are unknown.",
         "stat", (Prom(f"max({_missing_usage('$__range')})", "without usage", instant=True),),
         unit="percentunit", thresholds=((0.05, "orange"), (0.2, "red")), links=(_CALLS,),
-        width=6, height=4, min=0, max=1, decimals=1,
+        empty="No answered call in this time range", width=6, height=4, min=0, max=1, decimals=1,
     ),
     Panel(
         "quality-rating-mean", "Users' rating",
@@ -156,18 +162,17 @@ _TOP = (
         (Prom(
             f"(sum by (gen_ai_request_model) (rate({_FAILED}[$__rate_interval]))"
             f" or 0 * sum by (gen_ai_request_model) (rate({_ANSWERED}[$__rate_interval])))"
-            f" / sum by (gen_ai_request_model) (rate({_SPANS}{{{CALLS}}}[$__rate_interval]))",
+            f" / (sum by (gen_ai_request_model) (rate({_SPANS}{{{CALLS}}}[$__rate_interval])) > 0)",
             "{{gen_ai_request_model}}",
         ),),
         unit="percentunit", thresholds=((0.05, "red"),), links=(_CALLS,), min=0, max=1,
     ),
     Panel(
         "quality-missing-usage", "Answers without token counts",
-        "Share of answers without usage, by model: streams that were not asked for it, providers"
-        " that"
-        " send none. Answers from a cache and of services named as gateways are among them, as"
-        " their"
-        " usage is not counted.",
+        "Share of answers of chat, completions and embeddings without usage, by model: streams"
+        " that were not asked for it, providers that send none. Answers from a cache and of"
+        " services named as gateways are among them, as their usage is not counted, and failed"
+        " calls without an error.type (OpenInference).",
         "timeseries", (Prom(_missing_usage("$__rate_interval"), "{{gen_ai_request_model}}"),),
         unit="percentunit", thresholds=((0.2, "red"),), min=0, max=1,
     ),
@@ -205,7 +210,7 @@ _REFUSED = Row(
             " are in Failed calls by model.",
             "timeseries",
             (Prom(
-                f'sum by (error_type) (rate({_COUNT}{{error_type!="", {CALLS}}}'
+                f'sum by (error_type) (rate({_SPANS}{{error_type!="", {CALLS}}}'
                 "[$__rate_interval]))",
                 "{{error_type}}",
             ),),

@@ -51,8 +51,8 @@ def _edges(metric: str, window: str, by: str = "client, server") -> str:
 
 
 def _share(failed: str, every: str) -> str:
-    """Failed of all, zero where nothing failed yet."""
-    return f"({failed} or 0 * {every}) / {every}"
+    """Failed of all, zero where nothing failed yet, nothing where nothing was asked."""
+    return f"({failed} or 0 * {every}) / ({every} > 0)"
 
 
 def _models(metric: str, window: str) -> str:
@@ -62,6 +62,18 @@ def _models(metric: str, window: str) -> str:
 def _service(metric: str, more: str = "", window: str = "$__rate_interval") -> str:
     matchers = ", ".join(filter(None, (more, _ASKED)))
     return f"sum by (service_name) (rate({metric}{{{matchers}}}[{window}]))"
+
+
+_SPAN_RATE = f"sum by (service_name, span_name) (rate({_SPANS}{{{BY_SERVICE}}}[$__range]))"
+_FAILED_SPAN_RATE = (
+    f"sum by (service_name, span_name) (rate({_SPANS}{{{_ERRORS}, {BY_SERVICE}}}[$__range]))"
+)
+#: The rows of Operations; all its queries keep to them, or a row would lack cells.
+_OPERATIONS = f"topk(50, {_SPAN_RATE} > 0)"
+
+
+def _of_operations(expr: str) -> str:
+    return f"{expr} and on (service_name, span_name) {_OPERATIONS}"
 
 
 _SERVER = _BUCKET.format(side="server")
@@ -191,22 +203,19 @@ _RED = Row(
         ),
         Panel(
             "services-operations", "Operations",
-            "Every span name of the chosen services, of all kinds: spans per second, share of"
-            " errors, P95. Names beyond the Collector's cap of series are one row without a name.",
+            "The 50 most frequent span names of the chosen services, of all kinds: spans per"
+            " second, share of errors, P95. Names beyond the Collector's cap of series are one row"
+            " without a name.",
             "table",
             tuple(
                 Prom(expr, instant=True, format="table")
                 for expr in (
-                    f"topk(50, sum by (service_name, span_name) (rate({_SPANS}{{{BY_SERVICE}}}"
-                    "[$__range])))",
-                    _share(
-                        f"sum by (service_name, span_name) (rate({_SPANS}{{{_ERRORS},"
-                        f" {BY_SERVICE}}}[$__range]))",
-                        f"sum by (service_name, span_name) (rate({_SPANS}{{{BY_SERVICE}}}"
-                        "[$__range]))",
+                    _OPERATIONS,
+                    _of_operations(_share(_FAILED_SPAN_RATE, _SPAN_RATE)),
+                    _of_operations(
+                        "histogram_quantile(0.95, sum by (le, service_name, span_name)"
+                        f" (rate({_LATENCY}{{{BY_SERVICE}}}[$__range])))"
                     ),
-                    "histogram_quantile(0.95, sum by (le, service_name, span_name)"
-                    f" (rate({_LATENCY}{{{BY_SERVICE}}}[$__range])))",
                 )
             ),
             columns=(
@@ -216,7 +225,7 @@ _RED = Row(
                 Column("Value #B", "Errors", "percentunit"),
                 Column("Value #C", "P95", "s"),
             ),
-            width=24, height=12,
+            width=24, height=12, sort="Spans per second",
         ),
     ),
 )  # fmt: skip

@@ -210,10 +210,12 @@ _COUNTED = Row("Over long ranges (overlay user-metrics)", (
              "otelbridge_gen_ai_user_calls_total", _WITH_USER),
     Panel(
         key="users-active", title="Active users", kind="stat", unit="short",
-        description="Users with a call in the time range.",
+        description="Users whom the Collector exposed in the time range: those with a call in it,"
+        " or in the 15 minutes before it. Users beyond the overlay's cap are left out.",
         queries=(
-            Prom("count(sum by (user_id) (increase(otelbridge_gen_ai_user_calls_total"
-                 f"{{{_BY_USER}}}[$__range])) > 0)", instant=True),
+            # Not by increase: it sees nothing of a user's first call, often the only one.
+            Prom("count(count by (user_id) (present_over_time(otelbridge_gen_ai_user_calls_total"
+                 f"{{{_BY_USER}}}[$__range])))", instant=True),
         ),
         emitters=_WITH_USER, needs=_OVERLAY, width=6,
     ),

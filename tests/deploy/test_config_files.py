@@ -13,14 +13,18 @@ import subprocess
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.collector.conftest import _start_bench
+from tests.collector.overlaying import with_overlays
 from tests.deploy.tools import PROFILES, ROOT, program, rendered
 
 DEPLOY = ROOT / "deploy"
+UNCOUNTED = "OTELBRIDGE_COLLECTOR_METRICS_UNCOUNTED_SERVICES"
 
 
 def environment(service: dict) -> dict[str, str]:
@@ -52,13 +56,47 @@ def test_collector_reads_its_files(collector_binary, variables, logs):
     assert (told.returncode, told.stderr) == (0, "")
 
 
-def test_gateway_file_restates_the_branch_it_is_added_to():
-    """Its list of processors is that of the Langfuse branch behind the filter, and nothing else."""
-    ours = yaml.safe_load((DEPLOY / "collector/gateway.yaml").read_text("utf-8"))
-    layer = yaml.safe_load((ROOT / "collector/layers/langfuse.yaml").read_text("utf-8"))
-    before = layer["service"]["pipelines"]["traces/langfuse"]["processors"]
-    after = ours["service"]["pipelines"]["traces/langfuse"]["processors"]
-    assert after == ["filter/gateway", *before]
+def test_gateway_file_restates_the_branches_it_is_added_to():
+    """Its lists of processors are those of the branches with one of its own each: in Langfuse's
+    before all others, in Tempo's behind the one that writes the link."""
+
+    def processors(file: Path, branch: str) -> list[str]:
+        return yaml.safe_load(file.read_text("utf-8"))["service"]["pipelines"][branch]["processors"]
+
+    ours = DEPLOY / "collector/gateway.yaml"
+    langfuse = processors(ROOT / "collector/layers/langfuse.yaml", "traces/langfuse")
+    assert processors(ours, "traces/langfuse") == ["filter/gateway", *langfuse]
+    first, *others = processors(ROOT / "collector/layers/tempo.yaml", "traces/tempo")
+    assert first == "transform/tempo"
+    assert processors(ours, "traces/tempo") == [first, "transform/gateway", *others]
+
+
+@pytest.mark.collector
+@pytest.mark.timeout(60)
+def test_spans_of_a_gateway_have_no_link_to_a_page_that_langfuse_has_not(
+    collector_binary, variables, tmp_path
+):
+    """In Tempo a call is there as its client and as the gateway saw it; the client's has a page."""
+    told = environment(rendered(variables, "gateway")["services"]["collector"])
+    names = ("LANGFUSE_PUBLIC_URL", "LANGFUSE_PROJECT_ID", UNCOUNTED)
+    over = yaml.safe_load((DEPLOY / "collector/gateway.yaml").read_text("utf-8"))
+    with ExitStack() as stack:
+        bench = _start_bench(
+            stack, collector_binary, config=with_overlays(tmp_path, over=over),
+            environment={name: told[name] for name in names},
+        )  # fmt: skip
+        trace_id = bench.new_trace()
+        call = {"gen_ai.operation.name": "chat"}
+        for service in ("rag", "litellm"):
+            bench.send(bench.span(trace_id, call), resource={"service.name": service})
+        at_tempo = bench.at_tempo(trace_id, 2).values()
+        links = {
+            span.resource["service.name"]: span.attributes.get("otelbridge.langfuse.url")
+            for span in at_tempo
+        }
+        (at_langfuse,) = bench.at_langfuse(trace_id, 1).values()
+    assert links["rag"].endswith(f"?observation={at_langfuse.id}")
+    assert links["litellm"] is None
 
 
 # -- Prometheus ------------------------------------------------------------------------------------

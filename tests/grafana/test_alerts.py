@@ -168,13 +168,11 @@ def test_rules_ask_a_data_source_that_is_provisioned():
 
 
 def test_an_empty_answer_alerts_only_where_there_always_is_one():
-    """noDataState is OK for filtered queries; critical rules tell when Prometheus fails them."""
+    """noDataState is OK for filtered queries; one rule alone tells when Prometheus fails them."""
     for uid, rule in grafana_rules().items():
         gone = uid == "otelbridge-collector-gone"
         assert rule["noDataState"] == ("Alerting" if gone else "OK")
-        critical = rule["labels"]["severity"] == "critical"
-        states = {"Error", "Alerting"} if critical else {"KeepLast"}
-        assert rule["execErrState"] in states
+        assert rule["execErrState"] == ("Alerting" if gone else "KeepLast")
 
 
 def test_only_labels_and_titles_that_grafana_expands_are_free_of_dollar_signs():
@@ -186,6 +184,17 @@ def test_only_labels_and_titles_that_grafana_expands_are_free_of_dollar_signs():
     for rule in prometheus_rules().values():
         used = set(re.findall(r"\$[\w.]+", str(rule["annotations"])))
         assert all(name == "$value" or name.startswith("$labels.") for name in used)
+
+
+def test_a_label_that_a_series_lacks_is_a_dash_in_the_sentence():
+    """Each label is behind a condition with a dash for its other case, in both files."""
+    for rule in (*grafana_rules().values(), *prometheus_rules().values()):
+        text = str(rule["annotations"])
+        names = re.findall(r"\{\{ \$labels\.(\w+) \}\}", text)
+        for name in names:
+            label = f"$labels.{name}"
+            guarded = f"{{{{ if {label} }}}}{{{{ {label} }}}}{{{{ else }}}}-{{{{ end }}}}"
+            assert text.count(guarded) == names.count(name)
 
 
 def test_annotations_name_labels_that_the_expression_keeps():

@@ -45,9 +45,12 @@ VALUES = {
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 #: What stands in the text boxes, for each of the three.
 TEXTS = {
-    "all": {"traceId": "", "minDuration": "0s", "minCost": "0"} | {"steps": "5"},
-    "one": {"traceId": TRACE, "minDuration": "1m30s", "minCost": "0.5"} | {"steps": "5"},
-    "two": {"traceId": TRACE.lstrip("0"), "minDuration": "500ms", "minCost": "2"} | {"steps": "5"},
+    "all": {"traceId": "", "minDuration": "0s", "minCost": "0"}
+    | {"steps": "5", "gateway": "litellm"},
+    "one": {"traceId": TRACE, "minDuration": "1m30s", "minCost": "0.5"}
+    | {"steps": "5", "gateway": ""},
+    "two": {"traceId": TRACE.lstrip("0"), "minDuration": "500ms", "minCost": "2"}
+    | {"steps": "5", "gateway": r"litellm|proxy\.eu"},
 }
 #: As the Collector's entry leaves them: counts are integers, money and scores doubles.
 STORED = {
@@ -310,12 +313,12 @@ def test_users_are_asked_of_tempo() -> None:
     """The user variable reads tag values of Tempo, the others labels of Prometheus."""
     written = json.loads((FOLDER / "otelbridge-llm.json").read_text(encoding="utf-8"))
     variables = {variable["name"]: variable for variable in written["templating"]["list"]}
-    assert set(variables) == {"environment", "service", "provider", "model", "user"}
+    assert set(variables) == {"environment", "service", "provider", "model", "user", "gateway"}
     user = variables["user"]
     assert user["query"]["type"] == 1
     assert user["query"]["label"] == "resource.langfuse.user.id"
     assert user["datasource"]["uid"] == kit.TEMPO
-    others = [each for name, each in variables.items() if name != "user"]
+    others = [each for name, each in variables.items() if name not in ("user", "gateway")]
     assert all(each["query"]["query"].startswith("label_values(") for each in others)
 
 
@@ -330,7 +333,10 @@ def test_traceql_is_valid_and_without_traps(
     metrics = isinstance(query, kit.TraceMetrics)
     tree = parse(text)
     validate(tree, metrics=metrics)
-    assert lint(tree, endpoint="metrics" if metrics else "search", stored=STORED) == []
+    found = lint(tree, endpoint="metrics" if metrics else "search", stored=STORED)
+    # Gateways: whole names are meant, and what has no service the variable Service leaves out too.
+    meant = re.compile(r"resource\.service\.name (?:!~|= nil)")
+    assert [one for one in found if not meant.search(one.instead)] == []
     assert not re.fullmatch(r"[0-9a-fA-F]*", text)  # Grafana would take it for a trace id
 
 

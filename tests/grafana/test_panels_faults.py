@@ -85,7 +85,14 @@ def test_a_langfuse_that_refuses_is_shown_and_told_from_one_that_is_away(make_be
     assert watched.panel("spans-dropped") == {LANGFUSE: SPANS, TEMPO: 0}
     assert watched.panel("branch-retrying")[LANGFUSE] == 0
     watched.wait(lambda: watched.fires("OtelbridgeSpansDropped"), "the rule of lost spans")
-    assert watched.fires("OtelbridgeLangfuseRefused") == {"otlp_http/langfuse"}
+    assert not watched.fires("OtelbridgeLangfuseRefused")  # one batch is no refusing Langfuse
+    for batches in (2, 3):  # each seen by a scrape of its own
+        assert send(bench) == 200
+        lost = batches * SPANS
+        watched.wait(lambda lost=lost: watched.panel("spans-dropped")[LANGFUSE] >= lost, "more")
+    watched.wait(
+        lambda: watched.fires("OtelbridgeLangfuseRefused") == {"otlp_http/langfuse"}, "the rule"
+    )
     assert not watched.fires("OtelbridgeLangfuseRetrying")
     assert not watched.fires("OtelbridgeTempoRefused")
 
