@@ -3,7 +3,8 @@
 The writer tells which spans it commits; a refresh renumbers the traces that changed. Skeletons of
 recent traces stay in memory (at most `_CACHED_SPANS` spans), so that a refresh reads the tables
 only for a trace that was forgotten. They also tell which spans are there already, which saves a
-search of the table for every batch. Callers hold the store's gate; nothing here locks.
+search of the table for every batch. Nothing here locks: callers hold the store's gate, but for
+`present` and `store` of a small transaction, when nothing is dirty and so nobody else comes here.
 """
 
 from __future__ import annotations
