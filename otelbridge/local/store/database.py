@@ -82,8 +82,8 @@ class Store:
         except BaseException:
             self._release_lock()
             raise
-        # Held for a bulk transaction, a refresh and the begin of a snapshot: what a snapshot sees of
-        # the spans and of the side tables fits together. A small transaction changes both at once.
+        # Held for a bulk transaction, a refresh and the begin of a snapshot: what a snapshot sees
+        # of the spans and of the side tables fits together. A small one changes both at once.
         self._gate = threading.Lock()
         self._readers = reading.Readers(self._connection)
         self._queue: queue.Queue[_Job | None] = queue.Queue(_QUEUE_REQUESTS)
