@@ -97,6 +97,8 @@ class Fill:
         rules: Every rule as Prometheus evaluated it last.
         spans: Service → recorded spans that were sent.
         traces: Emitter → trace ids in hex.
+        recorded: Emitter → those of them that copy a recording: each has LLM work in it, which a
+            request of the demo that fails on its way has not.
     """
 
     local: LocalServer
@@ -107,6 +109,7 @@ class Fill:
     rules: list[dict[str, Any]] = field(default_factory=list)
     spans: Counter[str] = field(default_factory=Counter)
     traces: dict[str, set[str]] = field(default_factory=dict)
+    recorded: dict[str, set[str]] = field(default_factory=dict)
 
 
 class Scraper(Prometheus):
@@ -267,7 +270,7 @@ def _send_wave(
     fill: Fill, metrics: Metrics, traffic: Traffic, helpers: Helpers, number: int
 ) -> None:
     for emitter, recording in RECORDED.items():
-        found = fill.traces.setdefault(emitter, set())
+        found = fill.recorded.setdefault(emitter, set())
         for variant in VARIANTS:
             for request in copies(emitter, recording, variant):
                 assert metrics.post("/v1/traces", request) == 200
@@ -276,6 +279,7 @@ def _send_wave(
                     for span in spans_of(batch):
                         fill.spans[service] += 1
                         found.add(span.trace_id.hex())
+        fill.traces.setdefault(emitter, set()).update(found)
     fill.traces["otelbridge"] |= helpers.round(number)
     sent = send_all(traffic.addresses.gateway, f"{_CANARY} {number}", lambda _: None)
     fill.traces["otelbridge"] |= {one.trace_id for one in sent}

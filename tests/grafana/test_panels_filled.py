@@ -68,7 +68,7 @@ def values_for(fill: Fill, emitter: str) -> dict[str, list[str]]:
 
 def a_trace(fill: Fill, emitter: str) -> str:
     """An id with leading zeros, as a search answers it and so as tables link it: without them."""
-    trace_id = min(fill.traces[emitter])
+    trace_id = min(fill.recorded[emitter])
     assert trace_id[0] == "0"
     return trace_id.lstrip("0")
 
