@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, str]] = {
     "link": "print the addresses of a trace in Langfuse and Grafana",
     "init": "write the stack's .env with new secrets, or keys of an existing Langfuse",
     "doctor": "look for what is wrong with this set-up, and say what to do about it",
+    "spool": "show, send, copy or remove the spans that wait on disk",
     "config": "show every variable with value and origin",
     "version": "show versions of otelbridge and the OpenTelemetry packages",
 }
