@@ -1,7 +1,7 @@
 """Renders the Collector's configuration from templates and the tables of `otelbridge`.
 
 `templates/<layer>.yaml` with the tables (`policy.py`, `dialects.py`, ...) and the variables
-(`variables/*.yaml`) gives `layers/<layer>.yaml`, likewise `overlays/logs.yaml`; the layers merged
+(`variables/*.yaml`) gives `layers/<layer>.yaml`, likewise two overlays; the layers merged
 as the Collector merges them (maps key by key, lists replaced) give the single files `config.yaml`
 and `config.no-langfuse.yaml`; `docs_tables` renews the tables of `docs/`. `--check` only compares,
 with exit code 1 where a file differs. In a template `@NAME@` is a variable, `@name@` a value of

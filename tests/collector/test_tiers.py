@@ -15,8 +15,9 @@ from tests.collector.overlaying import CONFIGS, FOLDER, LLM, load, with_overlays
 
 pytestmark = pytest.mark.collector
 
+PREFIX = "OTELBRIDGE_COLLECTOR_SAMPLING_"
 SAMPLING = {
-    "OTELBRIDGE_COLLECTOR_SAMPLING_WAIT": "1s",
+    f"{PREFIX}WAIT": "1s",
     "OTELBRIDGE_COLLECTOR_METRICS_FLUSH": "200ms",
 }
 CALL = {
@@ -56,7 +57,7 @@ def test_sampling_keeps_errors_slow_and_expensive_traces_whole(make_bench, tmp_p
     bench = make_bench(
         keys=keys,
         config=with_overlays(tmp_path, "sampling", base=base),
-        environment={**SAMPLING, "OTELBRIDGE_COLLECTOR_SAMPLING_PERCENT": "0"},
+        environment={**SAMPLING, f"{PREFIX}PERCENT": "0", f"{PREFIX}LLM_PERCENT": "0"},
     )
     traces = {kind: bench.new_trace() for kind in ("error", "slow", "expensive", "plain")}
     for kind, trace_id in traces.items():
@@ -83,7 +84,7 @@ def test_metrics_count_what_sampling_leaves_out(make_bench, tmp_path):
     """A share of the traces is kept, the same in both stores; calls and tokens count all."""
     bench = make_bench(
         config=with_overlays(tmp_path, "sampling", "user-metrics"),
-        environment={**SAMPLING, "OTELBRIDGE_COLLECTOR_SAMPLING_PERCENT": "30"},
+        environment={**SAMPLING, f"{PREFIX}PERCENT": "30", f"{PREFIX}LLM_PERCENT": "0"},
     )
     chooser, count = random.Random(11), 60
     traces = [chooser.randbytes(16) for _ in range(count)]
@@ -105,6 +106,93 @@ def test_metrics_count_what_sampling_leaves_out(make_bench, tmp_path):
     kept = trace_ids(bench.tempo.store)
     assert 0 < len(kept) < count
     bench.wait(lambda: len(bench.tempo.store.spans) == 2 * len(kept), "both spans of each")
+
+
+def test_llm_work_is_kept_while_plain_traffic_is_sampled(make_bench, tmp_path):
+    """Whole traces by the predicate of the LLM view, in both stores; a mark of false is no work."""
+    bench = make_bench(
+        config=with_overlays(tmp_path, "sampling"),
+        environment={**SAMPLING, f"{PREFIX}PERCENT": "0"},
+    )
+    below = {
+        "marked": {semconv.LLM_KEEP: True},
+        "unmarked": {semconv.GEN_AI_REQUEST_MODEL: "m"},
+        "dialect": {"openinference.span.kind": "LLM"},
+        "outside": {**LLM, semconv.LLM_KEEP: False},
+        "plain": {"http.request.method": "GET"},
+    }
+    traces = {kind: bench.new_trace() for kind in below}
+    for kind, trace_id in traces.items():
+        root = bench.span(trace_id)
+        child = bench.span(trace_id, below[kind], parent=root.span_id.hex())
+        bench.send(child)  # in requests of their own, as different services send them
+        bench.send(root, bench.span(trace_id, parent=root.span_id.hex()))
+    kept = {traces[kind] for kind in ("marked", "unmarked", "dialect")}
+    for trace_id in kept:
+        assert len(bench.at_tempo(trace_id, 3)) == 3
+        bench.wait(lambda t=trace_id: bench.langfuse.store.of(t), "the LLM span at Langfuse")
+    bench.wait(lambda: decided(bench) == len(traces), "the decision on all traces")
+    assert trace_ids(bench.tempo.store) == trace_ids(bench.langfuse.store) == kept
+
+
+def test_late_spans_follow_the_decision_on_their_trace(make_bench, tmp_path):
+    """Spans after the wait: those of a kept trace pass, and even a late error saves no other."""
+    bench = make_bench(
+        config=with_overlays(tmp_path, "sampling"),
+        environment={**SAMPLING, f"{PREFIX}PERCENT": "0"},
+    )
+    kept, gone, after = (bench.new_trace() for _ in range(3))
+    failed = bench.span(kept)
+    failed.status.code = 2
+    bench.send(failed, bench.span(gone))
+    bench.at_tempo(kept, 1)
+    bench.wait(lambda: decided(bench) == 2, "both decisions")
+    late_error = bench.span(gone)
+    late_error.status.code = 2
+    bench.send(bench.span(kept, LLM, parent=failed.span_id.hex()), late_error)
+    assert len(bench.at_tempo(kept, 2)) == 2
+    bench.wait(lambda: len(bench.langfuse.store.of(kept)) == 1, "the late LLM span at Langfuse")
+    last = bench.span(after)
+    last.status.code = 2
+    bench.send(last)  # goes the same way behind it
+    bench.at_tempo(after, 1)
+    assert not bench.tempo.store.of(gone)
+
+
+def test_more_traces_than_fit_make_senders_wait_and_lose_no_error(make_bench, tmp_path):
+    """Memory holds so many traces and no more; each one is decided, and whole."""
+    bench = make_bench(
+        config=with_overlays(tmp_path, "sampling"),
+        environment={**SAMPLING, f"{PREFIX}PERCENT": "0", f"{PREFIX}TRACES": "20"},
+    )
+    failed, plain = ([bench.new_trace() for _ in range(35)] for _ in range(2))
+    for broken, fine in zip(failed, plain, strict=True):
+        root = bench.span(broken)
+        root.status.code = 2
+        bench.send(root, bench.span(broken, parent=root.span_id.hex()), bench.span(fine))
+    bench.wait(lambda: all(len(bench.tempo.store.of(t)) == 2 for t in failed), "all errors, whole")
+    bench.wait(lambda: decided(bench) == 70, "the decision on all traces")
+    assert trace_ids(bench.tempo.store) == set(failed)
+    name = "otelcol_processor_tail_sampling_sampling_trace_dropped_too_early_total"
+    assert total(bench.collector.metrics_url, name) == 0
+
+
+def test_a_stop_decides_what_waits(make_bench, tmp_path):
+    """SIGTERM long before the wait is over: what was acknowledged is decided and delivered."""
+    bench = make_bench(
+        config=with_overlays(tmp_path, "sampling"),
+        work_dir=tmp_path / "work",
+        environment={**SAMPLING, f"{PREFIX}PERCENT": "0", f"{PREFIX}WAIT": "120s"},
+    )
+    kept, gone = bench.new_trace(), bench.new_trace()
+    root = bench.span(kept)
+    root.status.code = 2
+    bench.send(root, bench.span(kept, LLM, parent=root.span_id.hex()), bench.span(gone))
+    bench.collector.stop()
+    bench.collector.start()  # sends what the stop left in the queues on disk
+    assert len(bench.at_tempo(kept, 2)) == 2
+    bench.wait(lambda: len(bench.langfuse.store.of(kept)) == 1, "the LLM span at Langfuse")
+    assert not bench.tempo.store.of(gone)
 
 
 # -- load balancing --------------------------------------------------------------------------------
