@@ -87,7 +87,8 @@ def _has_passed(
 
 def _not_sent(context: Context, settings: Settings, delivery: Delivery) -> Finding:
     bundles = [name for name in _BUNDLES if context.value(name)]
-    if settings.otlp.certificate and bundles and _CERTIFICATE_ERROR in delivery.log:
+    stock = settings.exporter == "stock"  # our own knows no bundle of another library
+    if stock and settings.otlp.certificate and bundles and _CERTIFICATE_ERROR in delivery.log:
         return finding(
             "ca-bundle-wins",
             f"{bundles[0]} is used instead of OTEL_EXPORTER_OTLP_CERTIFICATE, and does not know "

@@ -29,8 +29,9 @@ from opentelemetry.util.types import AttributeValue
 
 from otelbridge import semconv
 from otelbridge._version import __version__
+from otelbridge.doctor.canary_own import OwnExporter, own_exporters
 from otelbridge.exporters.branches import langfuse_branch, tempo_branch
-from otelbridge.exporters.otlp import langfuse_exporter, span_exporter
+from otelbridge.exporters.stock import langfuse_exporter, span_exporter
 from otelbridge.links import pages_of
 from otelbridge.masks import mask_text
 from otelbridge.processors.context import ContextAttributes
@@ -47,7 +48,7 @@ MODEL: Final = "otelbridge-canary"
 #: The most that sending may take; one export retries inside of it.
 SEND_SECONDS: Final = 10.0
 _LOW_64: Final = (1 << 64) - 1
-_EXPORTER_LOGGERS: Final = "opentelemetry.exporter"
+_EXPORTER_LOGGERS: Final = ("opentelemetry.exporter", "otelbridge")
 _EXCERPT: Final = 300
 
 
@@ -224,6 +225,8 @@ def _exporters(settings: Settings, timeout_seconds: float) -> dict[str, SpanExpo
             settings.otlp, timeout_seconds=min(timeout_seconds, settings.otlp.timeout_seconds)
         ),
     )
+    if settings.exporter == "bridge":
+        return dict(own_exporters(quick, timeout_seconds))
     exporter = span_exporter(quick)
     assert exporter is not None  # `cannot_send`
     if settings.export == "collector":
@@ -231,7 +234,7 @@ def _exporters(settings: Settings, timeout_seconds: float) -> dict[str, SpanExpo
     pages = pages_of(settings)
     made: dict[str, SpanExporter] = {"tempo": tempo_branch(exporter, pages)}
     if settings.langfuse.configured:
-        langfuse = langfuse_exporter(settings.langfuse, timeout_seconds=quick.otlp.timeout_seconds)
+        langfuse = langfuse_exporter(quick)
         made["langfuse"] = langfuse_branch(langfuse, pages)
     return made
 
@@ -253,13 +256,15 @@ def _deliver(
             thread.start()
         for thread in threads:
             thread.join(timeout_seconds + 1)
-    for exporter in exporters.values():
-        exporter.shutdown()
-    log = " | ".join(dict.fromkeys(lines))[:_EXCERPT]
-    return tuple(
-        Delivery(target, results.get(target) is SpanExportResult.SUCCESS, log)
-        for target in exporters
-    )
+        log = " | ".join(dict.fromkeys(lines))[:_EXCERPT]
+        for exporter in exporters.values():
+            exporter.shutdown()
+    deliveries = []
+    for target, exporter in exporters.items():
+        said = exporter.reason if isinstance(exporter, OwnExporter) else log
+        taken = results.get(target) is SpanExportResult.SUCCESS
+        deliveries.append(Delivery(target, taken, "" if taken else said))
+    return tuple(deliveries)
 
 
 @contextmanager
@@ -271,12 +276,14 @@ def _listening() -> Iterator[list[str]]:
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(mask_text(" ".join(record.getMessage().split())))
 
-    logger = logging.getLogger(_EXPORTER_LOGGERS)
-    listener, propagated = Listener(), logger.propagate
-    logger.addHandler(listener)
-    logger.propagate = False
+    loggers = [logging.getLogger(name) for name in _EXPORTER_LOGGERS]
+    listener, before = Listener(), [(logger.propagate, logger.handlers[:]) for logger in loggers]
+    for logger in loggers:
+        logger.handlers[:] = [listener]
+        logger.propagate = False
     try:
         yield lines
     finally:
-        logger.removeHandler(listener)
-        logger.propagate = propagated
+        for logger, (propagated, handlers) in zip(loggers, before, strict=True):
+            logger.handlers[:] = handlers
+            logger.propagate = propagated

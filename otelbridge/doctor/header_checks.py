@@ -19,8 +19,6 @@ from otelbridge.env import split_pairs
 
 _HEADERS: Final = "OTEL_EXPORTER_OTLP_HEADERS"
 _TRACES_HEADERS: Final = "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
-#: A header's name. Source: RFC 9110, section 5.6.2.
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PREFIXES: Final = {"LANGFUSE_PUBLIC_KEY": "pk-lf-", "LANGFUSE_SECRET_KEY": "sk-lf-"}
 
 
@@ -43,11 +41,7 @@ def headers(context: Context) -> Iterator[Finding]:
             f"after {len(text.splitlines()[0])} characters",
         )
         return  # what the halves hold says nothing about the keys
-    pairs, bad = split_pairs(text)
-    # `Authorization: Basic YWJj==` has its `=` at the end: a name that no header can have.
-    wrong = [name for name in pairs if not _TOKEN.fullmatch(name)]
-    pairs = {key: value for key, value in pairs.items() if key not in wrong}
-    bad = (*bad, *("with a bad name" for _ in wrong))
+    pairs, bad = split_pairs(text, headers=True)
     if bad:
         colon = " It has a colon, as in HTTP, where `=` belongs." if ":" in text else ""
         yield finding("header-not-pair", f"Part {', '.join(bad)} of {name} is no key=value.{colon}")

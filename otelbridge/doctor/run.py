@@ -24,6 +24,7 @@ _MODULES: Final = (
     "header_checks",
     "files_checks",
     "packages_checks",
+    "spool_checks",
     "network_checks",
     "collector_checks",
     "tempo_checks",

@@ -1,6 +1,6 @@
 """The table of codes: one source for findings, `--explain CODE` and docs/troubleshooting.md.
 
-Gathers the tables of settings, set-up, network and route. `finding` is how checks make their
+Gathers the tables of settings, set-up, spool, network and route. `finding` is how checks make their
 findings, so that no code exists without an explanation.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 from typing import Final
 
-from otelbridge.doctor import table_network, table_route, table_settings, table_setup
+from otelbridge.doctor import table_network, table_route, table_settings, table_setup, table_spool
 from otelbridge.doctor.findings import Entry, Finding, Level
 
 #: Title of a part of the document to its entries, in order.
 PARTS: Final[dict[str, tuple[Entry, ...]]] = {
     "Variables": table_settings.ENTRIES,
     "Files and packages": table_setup.ENTRIES,
+    "Spool": table_spool.ENTRIES,
     "Network, Langfuse and Tempo": table_network.ENTRIES,
     "Collector, clock and canary": table_route.ENTRIES,
 }

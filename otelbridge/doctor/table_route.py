@@ -158,14 +158,15 @@ _CANARY: Final = (
           "Spans of this process do not leave it.", "The exporter's answer and log.",
           "Check endpoint, protocol, headers and certificate."),
     Entry("ca-bundle-wins", "error", "REQUESTS_CA_BUNDLE wins over the exporter's certificate",
-          "The HTTP exporter is built on requests, which takes REQUESTS_CA_BUNDLE or "
+          "OTELBRIDGE_EXPORTER=stock is built on requests, which takes REQUESTS_CA_BUNDLE or "
           "CURL_CA_BUNDLE from the environment before the certificate of "
           "OTEL_EXPORTER_OTLP_CERTIFICATE: the handshake fails although the right authority is "
-          "given.",
-          "Delivery fails at the certificate, both variables are set, and the file of "
-          "OTEL_EXPORTER_OTLP_CERTIFICATE is good.",
-          "Add the authority to the bundle that REQUESTS_CA_BUNDLE names, or unset "
-          "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE for this service."),
+          "given. The exporter of otelbridge's own reads neither.",
+          "Delivery by the stock exporter fails at the certificate, both variables are set, and "
+          "the file of OTEL_EXPORTER_OTLP_CERTIFICATE is good.",
+          "Leave OTELBRIDGE_EXPORTER at bridge, add the authority to the bundle that "
+          "REQUESTS_CA_BUNDLE names, or unset REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE for this "
+          "service."),
     Entry("canary-not-in-tempo", "error", "The canary is not in Tempo",
           "It was accepted and does not show up under its trace id.",
           "GET /api/traces/{id} until the deadline (30 s).",

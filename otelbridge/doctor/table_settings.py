@@ -224,10 +224,12 @@ _BEHAVIOUR: Final = (
           "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT or OTEL_ATTRIBUTE_COUNT_LIMIT is below 128.",
           "Unset it: 256 is the default here."),
     Entry("attribute-length-limit", "warning", "Message texts are cut",
-          "Messages are JSON in one attribute. Cut in the middle it is no JSON, and Langfuse "
-          "shows a broken text.",
+          "Messages are JSON in one attribute. otelbridge's own export path cuts inside of it; a "
+          "provider that the application or OTEL_CONFIG_FILE made cuts in the middle, and "
+          "Langfuse shows a broken text.",
           "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT or its form for spans is set.",
-          "Unset it; NO_CONTENT or the Collector's policy is for what must not be stored."),
+          "Unset it: OTELBRIDGE_ATTRIBUTE_MAX_BYTES bounds what leaves the process, NO_CONTENT "
+          "is for what must not be stored."),
     Entry("timeout-unit", "warning", "A time-out in another unit",
           "The Python SDK reads OTEL_EXPORTER_OTLP_TIMEOUT as seconds, the specification as "
           "milliseconds: 10000 is 2.8 hours for the stock Python exporter.",

@@ -133,7 +133,10 @@ def as_child(variables: Mapping[str, str], case: Case, directory: Path, *, fixed
     path = os.pathsep.join([str(directory / "site"), str(_ROOT)])
     done = subprocess.run(
         [sys.executable, "-m", "otelbridge", *words(case, directory, fixed=fixed)],
-        env={**kept, "PYTHONPATH": path, **variables},
+        env={
+            **kept, "PYTHONPATH": path,
+            "OTELBRIDGE_SPOOL_DIR": str(directory / "spool"), **variables,
+        },
         cwd=directory, capture_output=True, text=True, timeout=_CHILD_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr

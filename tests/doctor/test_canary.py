@@ -151,7 +151,7 @@ def test_one_target_of_two_that_fails_is_named(separate: LocalServer, tmp_path: 
 def test_bundle_of_the_environment_is_named(
     store: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """REQUESTS_CA_BUNDLE wins over the exporter's own certificate; the finding says so."""
+    """REQUESTS_CA_BUNDLE wins in the stock exporter, which is said, and not in our own."""
     import certifi
 
     with ExitStack() as stack:
@@ -169,6 +169,8 @@ def test_bundle_of_the_environment_is_named(
         assert codes(found(environment, tmp_path)) == ["canary-good"]
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
         environment["REQUESTS_CA_BUNDLE"] = certifi.where()
+        assert codes(found(environment, tmp_path)) == ["canary-good"]
+        environment["OTELBRIDGE_EXPORTER"] = "stock"
         assert codes(found(environment, tmp_path)) == ["ca-bundle-wins"]
 
 
