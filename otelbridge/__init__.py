@@ -27,6 +27,7 @@ from otelbridge.genai import (
 )
 from otelbridge.propagation import extract, inject
 from otelbridge.provider import configure, flush, shutdown, trace_links
+from otelbridge.self_metrics import export_stats
 from otelbridge.settings import Settings
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "embeddings",
     "evaluate",
     "execute_tool",
+    "export_stats",
     "extract",
     "flush",
     "inject",

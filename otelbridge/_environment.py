@@ -74,9 +74,9 @@ class Reader:
             return specific
         return name
 
-    def pairs(self, name: str) -> dict[str, str]:
+    def pairs(self, name: str, *, headers: bool = False) -> dict[str, str]:
         """The key=value pairs of a variable; parts that are no pair are left out and named."""
-        found, bad = split_pairs(self.text(name))
+        found, bad = split_pairs(self.text(name), headers=headers)
         if bad:
             self.warn(
                 f"{name}: part {', '.join(bad)} is not key=value and is left out; write {name}="

@@ -14,9 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
-
-_logger = logging.getLogger("otelbridge")
+from typing import Any, ParamSpec, TypeVar
 
 
 def fork_safe_lock() -> threading.Lock:
@@ -35,6 +33,24 @@ _failures: Counter[str] = Counter()
 #: Set to True by the project's own tests: swallowed errors are raised again.
 reraise = False
 
+
+class _SafeLogger(logging.LoggerAdapter[logging.Logger]):
+    """The package's logger for code on the path of a span.
+
+    A handler of the application's own that raises costs the line, which is counted, and nothing
+    else: spans whose way led through a log line would be lost with it.
+    """
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        try:
+            super().log(level, msg, *args, **{"stacklevel": 2, **kwargs})
+        except Exception:  # noqa: BLE001 - whatever handlers and filters raise
+            count("log line")
+
+
+#: For every module on the path of a span; `logging.getLogger` is for the rest.
+logger = _SafeLogger(logging.getLogger("otelbridge"))
+
 P = ParamSpec("P")
 R = TypeVar("R")
 D = TypeVar("D")
@@ -47,12 +63,12 @@ def record_failure(place: str, error: BaseException) -> None:
         _failures[key] += 1
         first = _failures[key] == 1
     if first:
-        _logger.warning(
+        logger.warning(
             "otelbridge: %s failed (%s); the program goes on without this piece of telemetry. "
             "Further failures of this kind are only counted.",
             place,
             type(error).__name__,
-            exc_info=_logger.isEnabledFor(logging.DEBUG),
+            exc_info=logger.isEnabledFor(logging.DEBUG),
         )
 
 

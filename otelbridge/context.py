@@ -9,7 +9,6 @@ Knows nothing of providers or exporters.
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from opentelemetry.util.types import AttributeValue
 
 from otelbridge import _guard, semconv, view
 
-_logger = logging.getLogger("otelbridge")
+_logger = _guard.logger
 
 #: Context key of the request's `X-Request-ID`.
 REQUEST_ID_KEY: Final = "otelbridge.request_id"
@@ -95,7 +94,7 @@ def _text(value: Any) -> str:
     """The text of a value, empty where it has none."""
     # The SDK's baggage propagator trims what arrives; both sides must show the same text.
     with _guard.guard("request context value"):
-        return str(value).strip()
+        return str.strip(str(value))  # `str` may give a class of the application's own
     return ""
 
 
@@ -248,8 +247,10 @@ def request_context(
         context = otel_context.get_current()
         members = _members(user_id, session_id, tags, metadata, trace_name, context)
         context = _with_members(context, members)
-        if version is not None and _fits("version", str(version), "version over 200 characters"):
-            context = otel_context.set_value(VERSION_KEY, str(version), context)
+        if version is not None:
+            text = _text(version)
+            if _fits("version", text, "version over 200 characters"):
+                context = otel_context.set_value(VERSION_KEY, text, context)
         if trace_name is not None:
             context = otel_context.set_value(KEEP_ENTRY_KEY, True, context)
         _stamp_open_spans(context, trace_name is not None)

@@ -135,6 +135,22 @@ def milliseconds(value: str) -> float:
     return positive_integer(value) / 1000
 
 
+def byte_count(value: str) -> int:
+    """Bytes from 0: a whole number, or one with KiB, MiB or GiB behind it."""
+    match = re.fullmatch(r"(\d+)\s*(?:([kmg])i?b?)?", value.strip(), re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise ValueError(value)
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[(match[2] or "").lower()]
+
+
+def byte_limit(value: str) -> int:
+    """Bytes from 1,024 on as `byte_count`, or 0 for no limit."""
+    number = byte_count(value)
+    if 0 < number < 1024:
+        raise ValueError(value)
+    return number
+
+
 def ratio(value: str) -> float:
     """A number from 0 to 1."""
     number = float(value)
@@ -180,9 +196,18 @@ def environment_name(value: str) -> str:
     return name if re.fullmatch(r"[a-z0-9_-]+", name, re.ASCII) else "default"
 
 
-def split_pairs(value: str) -> tuple[dict[str, str], tuple[str, ...]]:
+#: A header's name. Source: RFC 9110, section 5.6.2.
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def split_pairs(value: str, *, headers: bool = False) -> tuple[dict[str, str], tuple[str, ...]]:
     """`key=value,key2=value2` with percent-encoding undone, as OTLP headers and resources use.
 
+    A value may contain `=`; a comma in it is %2C.
+
+    Args:
+        headers: Keys must be names that a header can have. `Authorization: Basic YWJj==` is no
+            pair: the `=` that it would be cut at belongs to the secret.
     Returns:
         The pairs, and the positions (`#1`, `#2`, ...) of parts that are no pair. Positions, not
         texts, because a header's value is a secret.
@@ -194,7 +219,7 @@ def split_pairs(value: str) -> tuple[dict[str, str], tuple[str, ...]]:
             continue
         key, separator, item = part.partition("=")
         key = unquote(key).strip()
-        if not separator or not key:
+        if not separator or not key or (headers and not _TOKEN.fullmatch(key)):
             bad.append(f"#{position}")
             continue
         pairs[key] = unquote(item.strip())
@@ -270,10 +295,13 @@ VARIABLES: Final[tuple[Variable, ...]] = (
           "Attributes on one span at most; unset, OTEL_ATTRIBUTE_COUNT_LIMIT counts."),
     _otel("OTEL_ATTRIBUTE_COUNT_LIMIT", "", count, "256", "a whole number from 0",
           "Attributes on one span at most, when the variable for spans is unset."),
-    _sdk("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", None, "a whole number from 0",
-         "Characters in an attribute at most. It cuts JSON in the middle: better left unset."),
-    _sdk("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", None, "a whole number from 0",
-         "The same for span attributes only."),
+    _otel("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "attribute_length_limit", count, None,
+          "a whole number from 0",
+          "Characters in an attribute at most. JSON is cut inside and stays JSON. A provider that "
+          "the application made cuts by itself, in the middle of JSON."),
+    _otel("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "span_attribute_length_limit", count, None,
+          "a whole number from 0",
+          "The same for span attributes only; wins for them."),
     _sdk("OTEL_SPAN_EVENT_COUNT_LIMIT", "128", "a whole number from 0",
          "Events on one span at most."),
     _sdk("OTEL_SPAN_LINK_COUNT_LIMIT", "128", "a whole number from 0",
@@ -292,9 +320,10 @@ VARIABLES: Final[tuple[Variable, ...]] = (
           "Headers of every export request.", _OTLP, secret=True),
     _otel("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "", text, None, _PAIRS,
           "The same for traces only; replaces the general ones.", _OTLP, secret=True),
-    _otel("OTEL_EXPORTER_OTLP_TIMEOUT", "otlp_timeout_seconds", seconds, "60", _SECONDS,
-          "The most that one export may take, retries included. In seconds, as the Python SDK has "
-          "it (the specification says milliseconds).", _PYTHON),
+    _otel("OTEL_EXPORTER_OTLP_TIMEOUT", "otlp_timeout_seconds", seconds, "10", _SECONDS,
+          "The most that one attempt to export may take. In seconds, as the Python SDK has it (the "
+          "specification says milliseconds). With OTELBRIDGE_EXPORTER=stock it includes the "
+          "retries, and the default is 60.", _PYTHON),
     _otel("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "", seconds, None, _SECONDS,
           "The same for traces only; wins.", _PYTHON),
     _otel("OTEL_EXPORTER_OTLP_COMPRESSION", "otlp_compression", _COMPRESSION, "gzip",
@@ -305,6 +334,15 @@ VARIABLES: Final[tuple[Variable, ...]] = (
           "path of a PEM file", "Certificate authority that the receiver is checked against.",
           _OTLP),
     _otel("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "", text, None, "path of a PEM file",
+          "The same for traces only; wins.", _OTLP),
+    _otel("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "otlp_client_certificate", text, None,
+          "path of a PEM file",
+          "This side's certificate, for a receiver that asks for one (mTLS).", _OTLP),
+    _otel("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "", text, None, "path of a PEM file",
+          "The same for traces only; wins.", _OTLP),
+    _otel("OTEL_EXPORTER_OTLP_CLIENT_KEY", "otlp_client_key", text, None, "path of a PEM file",
+          "The key of that certificate, unless it is in the same file.", _OTLP),
+    _otel("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "", text, None, "path of a PEM file",
           "The same for traces only; wins.", _OTLP),
     Variable("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "capture_content", text,
              "SPAN_ONLY", ", ".join(CAPTURE_MODES),
@@ -352,6 +390,37 @@ VARIABLES: Final[tuple[Variable, ...]] = (
              "trusted.", "otelbridge", "Kubernetes"),
     _own("OTELBRIDGE_EXPORTER", "exporter", choice("bridge", "stock"), "bridge", "bridge or stock",
          "`stock` uses the SDK's own OTLP exporter, gRPC included."),
+    _own("OTELBRIDGE_SPOOL_DIR", "spool_directory", text, "~/.local/state/otelbridge/spool",
+         "path of a directory",
+         "Where undelivered spans wait on disk, not encrypted, for the processes of this user "
+         "alone (0700). What is to survive a restart of a container needs a volume here. Not "
+         "writable: one warning, memory only."),
+    _own("OTELBRIDGE_SPOOL_MAX_BYTES", "spool_max_bytes", byte_count, "256MiB",
+         "bytes, or a whole number with KiB, MiB or GiB",
+         "The most that they may take for one service and endpoint, over all its processes; the "
+         "oldest are dropped and counted beyond it. `0`: nothing is written to disk."),
+    _own("OTELBRIDGE_SPOOL_MODE", "spool_mode", choice("on-failure", "write-ahead"), "on-failure",
+         "on-failure or write-ahead",
+         "`on-failure`: spans go to disk when they cannot be delivered, when memory is full and at "
+         "exit. `write-ahead`: every 0.1 s whatever ended goes to disk first and is sent from "
+         "there; docs/spool.md says what a killed process loses then."),
+    _own("OTELBRIDGE_SPOOL_FSYNC", "spool_fsync", choice("never", "interval", "always"),
+         "interval", "never, interval or always",
+         "What a power cut may take of what is on disk. `interval`: the last second. `always`: "
+         "nothing. `never`: what the system has not written yet, about 30 s on Linux."),
+    _own("OTELBRIDGE_SHUTDOWN_TIMEOUT", "shutdown_timeout_seconds", seconds, "1.5", _SECONDS,
+         "The most that delivery may take at the end of the program; the last third of it, at most "
+         "0.5 s, is for writing to the spool what could not be delivered."),
+    _own("OTELBRIDGE_ATTRIBUTE_MAX_BYTES", "attribute_max_bytes", byte_limit, "1MiB",
+         "bytes from 1024, or a whole number with KiB, MiB or GiB; 0 for no limit",
+         "The most that one attribute of a span, an event or a link leaves the process with. JSON "
+         "stays JSON: images and other base64 give way to a marker first, then the longest texts "
+         "lose their ends, then the oldest messages but the first go. `otelbridge.truncated` says "
+         "what was cut."),
+    _own("OTELBRIDGE_SPAN_MAX_BYTES", "span_max_bytes", byte_limit, "3MiB",
+         "bytes from 1024, or a whole number with KiB, MiB or GiB; 0 for no limit",
+         "The same for all attributes of a span together, those of its events and links included. "
+         "Langfuse Cloud takes 4.5 MB in one request, and a span cannot be split."),
     _own("OTELBRIDGE_LLM_VIEW", "llm_view", choice("services", "llm", "all"), "services",
          "services, llm or all",
          "Which spans Langfuse gets. `services`: LLM spans and the entry span of each service with "

@@ -141,6 +141,9 @@ def parse_span_id(text: str) -> str:
 
 
 def _digits(text: str, what: str, digits: int) -> str:
+    if not issubclass(type(text), str):
+        raise ValueError(f"a {type(text).__name__} is no {what}")
+    text = str.__str__(text)  # a class of the application's own may answer anything
     found = text.strip().lower()
     if not _HEX.fullmatch(found):
         raise ValueError(f"{text!r} is no {what}: it has {digits} hexadecimal digits, 0-9 and a-f")

@@ -8,7 +8,6 @@ headers, queue messages and process environments. Never raises; never logs a hea
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, MutableMapping
 from typing import Any, Final, Literal
@@ -31,7 +30,7 @@ from otelbridge import _guard, semconv, view
 from otelbridge.context import is_ours
 from otelbridge.trust import TrustedHosts, host_of
 
-_logger = logging.getLogger("otelbridge")
+_logger = _guard.logger
 
 CarrierForm = Literal["headers", "queue", "environment"]
 
@@ -230,11 +229,11 @@ def inject(
     The caller vouches for the target; requests that the HTTP integrations see still lose the
     headers at an untrusted host. Where no report can come back nothing is named in advance.
     """
-    explicit = otel_context.set_value(OUTGOING_HOST_KEY, _EXPLICIT, context)
-    setter: Any = _PairSetter() if isinstance(carrier, list) else default_setter
-    if form == "environment":
-        setter = _EnvironmentSetter()
     with _guard.guard("inject"):
+        explicit = otel_context.set_value(OUTGOING_HOST_KEY, _EXPLICIT, context)
+        setter: Any = _PairSetter() if isinstance(carrier, list) else default_setter
+        if form == "environment":
+            setter = _EnvironmentSetter()
         propagate.inject(carrier, explicit, setter)
 
 

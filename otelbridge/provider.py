@@ -8,7 +8,6 @@ and is safe to call from several threads and more than once. Used by `distro` an
 from __future__ import annotations
 
 import atexit
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -22,8 +21,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.util._importlib_metadata import entry_points
 
-from otelbridge import _guard, semconv
+from otelbridge import _guard, self_metrics, semconv
 from otelbridge._version import __version__
+from otelbridge.exporters.lifecycle import hold_sigterm, leave_sigterm, on_sigterm
 from otelbridge.genai._config import GenAiConfig, set_config
 from otelbridge.links import (
     NO_LINKS,
@@ -36,15 +36,15 @@ from otelbridge.links import (
 from otelbridge.logs import install_log_format, show_own_lines
 from otelbridge.processors.context import ContextAttributes
 from otelbridge.processors.llm_view import ViewMarks
-from otelbridge.processors.pipeline import BridgeSpanProcessor
+from otelbridge.processors.pipeline import BridgeSpanProcessor, ExportPath
 from otelbridge.propagation import BridgePropagator
 from otelbridge.settings import Settings, set_environment_defaults
 from otelbridge.trust import TrustedHosts
 
-_logger = logging.getLogger("otelbridge")
+_logger = _guard.logger
 _DISTRO: Final = "otelbridge"
-#: The most that delivery may hold the end of the program.
-_EXIT_SECONDS: Final = 5.0
+#: Beyond the time that an export path was given: for writing what it has to the spool.
+_GRACE_SECONDS: Final = 2.0
 
 
 class _State:
@@ -99,6 +99,8 @@ def configure(
         propagate.set_global_textmap(_propagator(chosen))
         if not chosen.sdk_disabled:
             _install(chosen)
+            if _state.processor is not None:
+                _deliver_at_sigterm(chosen.shutdown_timeout_seconds)
         if instrument:
             instrument_libraries(stock=not chosen.sdk_disabled)
         _state.settings = chosen
@@ -127,7 +129,7 @@ def trace_links(trace_id: str | None = None, span_id: str | None = None) -> Trac
             return _current_links()
         trace_id = parse_trace_id(trace_id)
         span_id = parse_span_id(span_id) if span_id else None
-    except (ValueError, AttributeError, TypeError) as error:  # the latter two: no text at all
+    except Exception as error:  # noqa: BLE001 - ids of any kind, which may raise anything
         _guard.record_failure("trace_links", error)
         return NO_LINKS
     settings = _state.settings
@@ -198,20 +200,27 @@ def _install(settings: Settings) -> None:
         span_limits=_span_limits(settings),
         shutdown_on_exit=False,  # it has no deadline: a dead endpoint holds the exit for 30 s
     )
-    atexit.register(shutdown, _EXIT_SECONDS)
+    atexit.register(shutdown, settings.shutdown_timeout_seconds)
     processor = _bridge_processor(settings, _export_path(settings))
     provider.add_span_processor(processor)
     trace.set_tracer_provider(provider)
     _state.provider, _state.processor, _state.owns_provider = provider, processor, True
 
 
+def _deliver_at_sigterm(seconds: float) -> None:
+    on_sigterm(lambda dies: shutdown(seconds) if dies else flush(seconds))
+
+
 def _span_limits(settings: Settings) -> SpanLimits:
-    limit = settings.attribute_count_limit
+    limit, unset = settings.attribute_count_limit, SpanLimits.UNSET
     try:
-        return SpanLimits(max_span_attributes=limit)  # reads the other limits by itself
+        return SpanLimits(  # reads the other limits by itself
+            max_span_attributes=limit,
+            max_attribute_length=unset,  # the export path cuts, so that JSON stays JSON
+            max_span_attribute_length=unset,
+        )
     except ValueError as error:
         _logger.warning("otelbridge: %s; the limits besides the attribute count are off.", error)
-    unset = SpanLimits.UNSET
     return SpanLimits(unset, unset, unset, limit, unset, unset, unset, unset)
 
 
@@ -272,25 +281,13 @@ def _bridge_processor(
     )
 
 
-def _export_path(settings: Settings) -> SpanProcessor | None:
-    """The processors that export: one stream for the Collector, two of them for `direct`."""
-    from otelbridge.exporters.otlp import Streams, batch_processor, langfuse_exporter, span_exporter
+def _export_path(settings: Settings) -> ExportPath | None:
+    # Imported here: a process that exports nothing by itself (the tests') needs none of it.
+    from otelbridge.exporters.otlp import export_path, own_paths
 
-    exporter = span_exporter(settings)
-    if settings.export == "collector":
-        return batch_processor(exporter, settings) if exporter is not None else None
-    from otelbridge.exporters.branches import langfuse_branch, tempo_branch
-
-    pages = pages_of(settings)
-    streams = []
-    if exporter is not None:
-        streams.append(batch_processor(tempo_branch(exporter, pages), settings))
-    if settings.langfuse.configured:
-        langfuse = langfuse_exporter(
-            settings.langfuse, timeout_seconds=settings.otlp.timeout_seconds
-        )
-        streams.append(batch_processor(langfuse_branch(langfuse, pages), settings))
-    return Streams(*streams)
+    path = export_path(settings, pages_of(settings))
+    self_metrics.watch(own_paths(path))
+    return path
 
 
 def instrument_libraries(*, stock: bool) -> None:
@@ -338,17 +335,22 @@ def shutdown(timeout_seconds: float = 5.0) -> bool:
     """Deliver what is queued, for at most this long, and switch tracing off for this process.
 
     Returns:
-        Whether everything was handed over in time. `configure()` may be called again afterwards;
-        OpenTelemetry keeps the first provider of a process, which then exports nothing more.
+        Whether everything was delivered, or is in the spool for the next process, in time.
+        `configure()` may be called again afterwards; OpenTelemetry keeps the first provider of a
+        process, which then exports nothing more.
     """
     with _state.lock:
         processor, _state.processor = _state.processor, None
         _state.settings = None
         _state.provider = None
         atexit.unregister(shutdown)
-    if processor is None:
-        return True
-    return _within(processor.shutdown, timeout_seconds, "shutdown")
+    hold_sigterm()  # SIGTERM would end the process in the middle of this
+    try:
+        return processor is None or _within(
+            lambda: processor.end(timeout_seconds), timeout_seconds + _GRACE_SECONDS, "shutdown"
+        )
+    finally:
+        leave_sigterm()
 
 
 def _within(action: Callable[[], object], timeout_seconds: float, place: str) -> bool:

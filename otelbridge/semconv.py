@@ -149,6 +149,7 @@ LLM_PARENT: Final = "otelbridge.llm.parent"  # 16 hex digits of the parent in th
 LANGFUSE_URL: Final = "otelbridge.langfuse.url"  # on gen_ai spans in Tempo: their Langfuse page
 GRAFANA_URL: Final = "langfuse.trace.metadata.grafana_url"  # in Langfuse: the trace in Grafana
 CONTENT_REMOVED: Final = "otelbridge.content.removed"  # true on a span that lost its message text
+TRUNCATED: Final = "otelbridge.truncated"  # what the service cut: `key=bytes before`, by spaces
 OVERSIZE: Final = "otelbridge.oversize"  # within the Collector: a value may be too long for Tempo
 BRANCH: Final = "otelbridge.branch"  # resource: "tempo" once the Tempo rule has been applied
 CACHED: Final = "otelbridge.cached"  # true: answered from a cache, no model call

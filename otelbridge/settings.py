@@ -3,16 +3,17 @@
 `Settings.from_env` is the only place in the package that reads the process environment. Bad
 `OTEL_*` text is repaired or replaced by the default, with a sentence in `Settings.warnings`; bad
 `OTELBRIDGE_*` or `LANGFUSE_*` text raises ConfigError. The OpenTelemetry SDK itself honours
-OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER(_ARG), the limits other than the attribute count and
-OTEL_CONFIG_FILE; they are here so that `otelbridge config` can show them.
+OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER(_ARG), the limits of how many events and links there
+may be, and OTEL_CONFIG_FILE; they are here so that `otelbridge config` can show them.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from otelbridge import _rules as rules
 from otelbridge import _version, endpoints
@@ -24,6 +25,8 @@ from otelbridge.semconv import SERVICE_NAME
 UNKNOWN_SERVICE = "unknown_service"
 CLOUD_HOST = "https://cloud.langfuse.com"
 _OTLP = "OTEL_EXPORTER_OTLP_"
+#: The stock exporter drops a batch after it; with its queue of 20,480 it outlasts 20 s of outage.
+_STOCK_TIMEOUT_SECONDS = 60.0
 
 
 def _repr(value: Any) -> str:
@@ -40,10 +43,12 @@ class OtlpSettings:
         endpoint: Full URL of traces (`http://localhost:4318/v1/traces`); for `grpc`
             `scheme://host:port`.
         headers: Header names in lower case to values; secret.
-        timeout_seconds: The most one export may take, retries included.
+        timeout_seconds: The most that one attempt may take; with `stock` all of an export's.
         compression: `gzip`, `deflate` or `none`.
         certificate: Path of a PEM file, or None for the system's authorities.
         protocol: What is really used: `http/protobuf` or `grpc`.
+        client_certificate: Path of a PEM file with this side's certificate, or None.
+        client_key: Path of a PEM file with its key; None where the certificate's file has it.
     """
 
     endpoint: str
@@ -52,6 +57,8 @@ class OtlpSettings:
     compression: str
     certificate: str | None
     protocol: str
+    client_certificate: str | None = None
+    client_key: str | None = None
 
     __repr__ = _repr
 
@@ -102,6 +109,15 @@ class Settings:
         trusted_hosts: Extra patterns, as given.
         in_cluster: Whether this process runs in Kubernetes, where `name.namespace` is a service.
         exporter: `bridge` or `stock`.
+        spool_directory: Absolute path; `~` is filled in.
+        spool_max_bytes: Cap for one service and endpoint; 0 means nothing goes to disk.
+        spool_mode: `on-failure` or `write-ahead`.
+        spool_fsync: `never`, `interval` or `always`.
+        shutdown_timeout_seconds: The most that delivery may take at the end of the program.
+        attribute_length_limit: Characters of one text on events and links; None for no limit.
+        span_attribute_length_limit: The same on spans.
+        attribute_max_bytes: Bytes of one attribute at export; 0 for no limit.
+        span_max_bytes: Bytes of all attributes of a span; 0 for no limit.
         llm_view: `services`, `llm` or `all`.
         log_format: `json`, `text` or `off`.
         grafana_links: `explore` or `dashboard`.
@@ -120,6 +136,8 @@ class Settings:
     batch_max_spans: int
     schedule_delay_seconds: float
     attribute_count_limit: int
+    attribute_length_limit: int | None
+    span_attribute_length_limit: int | None
     otlp: OtlpSettings
     capture_content: str
     langfuse: LangfuseSettings
@@ -128,6 +146,13 @@ class Settings:
     trust_inbound: bool
     in_cluster: bool
     exporter: str
+    spool_directory: str
+    spool_max_bytes: int
+    spool_mode: str
+    spool_fsync: Literal["never", "interval", "always"]
+    shutdown_timeout_seconds: float
+    attribute_max_bytes: int
+    span_max_bytes: int
     llm_view: str
     legacy_gen_ai_system: bool
     log_format: str
@@ -209,6 +234,8 @@ class Settings:
         queue_max_spans, batch_max_spans = rules.queue(reader)
         limit = reader.get("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT")
         general_limit = reader.get("OTEL_ATTRIBUTE_COUNT_LIMIT")
+        length = reader.get("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+        general_length = reader.get("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
         service_name = (
             reader.get("OTEL_SERVICE_NAME")
             or resource_attributes.get(SERVICE_NAME)
@@ -221,6 +248,11 @@ class Settings:
                 f"OTEL_CONFIG_FILE={config_file}: the SDK builds its pipeline from this file; the "
                 f"other variables about exporters, sampling and limits have no effect."
             )
+        spool_max_bytes = reader.get("OTELBRIDGE_SPOOL_MAX_BYTES")
+        spool_mode = reader.get("OTELBRIDGE_SPOOL_MODE")
+        if spool_mode == "write-ahead" and (exporter == "stock" or not spool_max_bytes):
+            why = "OTELBRIDGE_SPOOL_MAX_BYTES=0" if exporter == "bridge" else "the stock exporter"
+            reader.warn(f"OTELBRIDGE_SPOOL_MODE=write-ahead has no effect with {why}.")
         langfuse = _langfuse(reader, export)
         return cls(
             service_name=service_name,
@@ -233,6 +265,8 @@ class Settings:
             batch_max_spans=batch_max_spans,
             schedule_delay_seconds=reader.get("OTEL_BSP_SCHEDULE_DELAY"),
             attribute_count_limit=general_limit if limit is None else limit,
+            attribute_length_limit=general_length,
+            span_attribute_length_limit=general_length if length is None else length,
             otlp=_otlp(reader, exporter, exporter_protocol),
             capture_content=rules.capture_content(reader),
             langfuse=langfuse,
@@ -241,6 +275,13 @@ class Settings:
             trust_inbound=reader.get("OTELBRIDGE_TRUST_INBOUND"),
             in_cluster=reader.get("KUBERNETES_SERVICE_HOST"),
             exporter=exporter,
+            spool_directory=_absolute(reader.get("OTELBRIDGE_SPOOL_DIR")),
+            spool_max_bytes=spool_max_bytes,
+            spool_mode=spool_mode,
+            spool_fsync=reader.get("OTELBRIDGE_SPOOL_FSYNC"),
+            shutdown_timeout_seconds=reader.get("OTELBRIDGE_SHUTDOWN_TIMEOUT"),
+            attribute_max_bytes=reader.get("OTELBRIDGE_ATTRIBUTE_MAX_BYTES"),
+            span_max_bytes=reader.get("OTELBRIDGE_SPAN_MAX_BYTES"),
             llm_view=reader.get("OTELBRIDGE_LLM_VIEW"),
             legacy_gen_ai_system=reader.get("OTELBRIDGE_LEGACY_GEN_AI_SYSTEM"),
             log_format=reader.get("OTELBRIDGE_LOG_FORMAT"),
@@ -250,6 +291,14 @@ class Settings:
             collector_binary=reader.get("OTELBRIDGE_COLLECTOR_BINARY"),
             **reader.finish(),
         )
+
+
+def _absolute(path: str) -> str:
+    """The path from the root; a user without a home has the system's directory for such files."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        expanded = os.path.join(tempfile.gettempdir(), f"otelbridge-{os.getuid()}", expanded[2:])
+    return os.path.abspath(expanded)
 
 
 def _otlp(reader: Reader, exporter: str, exporter_protocol: str | None) -> OtlpSettings:
@@ -262,15 +311,20 @@ def _otlp(reader: Reader, exporter: str, exporter_protocol: str | None) -> OtlpS
     reader.show(protocol_variable, protocol)
     timeout_variable = reader.traces_form(_OTLP + "TIMEOUT")
     timeout_seconds: float = reader.get(timeout_variable)
+    if exporter == "stock" and not reader.given(timeout_variable):
+        timeout_seconds = _STOCK_TIMEOUT_SECONDS
+        reader.show(timeout_variable, f"{timeout_seconds:g}")
     if timeout_seconds >= 1000:  # nobody waits a quarter of an hour for one export
         reader.warn(
             f"{timeout_variable}={timeout_seconds:g} is taken as seconds, as the Python SDK does; "
             f"milliseconds are divided by 1000 first."
         )
-    certificate = reader.get(reader.traces_form(_OTLP + "CERTIFICATE"))
-    if certificate and not os.path.isfile(certificate):
-        reader.warn(f"{_OTLP}CERTIFICATE={certificate}: there is no such file; exports will fail.")
-    headers = reader.pairs(reader.traces_form(_OTLP + "HEADERS"))
+    certificate = _file(reader, "CERTIFICATE")
+    client_certificate = _file(reader, "CLIENT_CERTIFICATE")
+    client_key = _file(reader, "CLIENT_KEY")
+    if client_key and not client_certificate:
+        reader.warn(f"{_OTLP}CLIENT_KEY has no effect without {_OTLP}CLIENT_CERTIFICATE.")
+    headers = reader.pairs(reader.traces_form(_OTLP + "HEADERS"), headers=True)
     return OtlpSettings(
         endpoint=url,
         headers={key.lower(): value for key, value in headers.items()},
@@ -278,7 +332,18 @@ def _otlp(reader: Reader, exporter: str, exporter_protocol: str | None) -> OtlpS
         compression=reader.get(reader.traces_form(_OTLP + "COMPRESSION")),
         certificate=certificate,
         protocol=protocol,
+        client_certificate=client_certificate,
+        client_key=client_key,
     )
+
+
+def _file(reader: Reader, kind: str) -> str | None:
+    """The path in the OTLP variable of this kind; a missing file is said."""
+    variable = reader.traces_form(_OTLP + kind)
+    path: str | None = reader.get(variable)
+    if path and not os.path.isfile(path):
+        reader.warn(f"{variable}={path}: there is no such file; exports will fail.")
+    return path
 
 
 def _langfuse(reader: Reader, export: str) -> LangfuseSettings:

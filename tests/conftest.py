@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import atexit
 import ipaddress
+import itertools
 import os
 import random
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import hypothesis
@@ -46,12 +48,24 @@ class OutsideLoopbackError(AssertionError):
     """A test tried to reach something beyond this machine."""
 
 
+@pytest.fixture(autouse=True, scope="session")
+def spools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[Path]]:
+    """A spool directory for each test; what outlives a test has the first one."""
+    root = tmp_path_factory.mktemp("spools")
+    names = (root / f"{number}" for number in itertools.count())
+    patch = pytest.MonkeyPatch()
+    patch.setenv("OTELBRIDGE_SPOOL_DIR", str(next(names)))
+    yield names
+    patch.undo()
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, spools: Iterator[Path]) -> None:
     """No variable of the developer's shell reaches a test; proxies stay out of loopback calls."""
     for name in list(os.environ):
         if name.startswith(SCRUBBED):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("OTELBRIDGE_SPOOL_DIR", str(next(spools)))
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1,localhost,::1")
 

@@ -1,9 +1,10 @@
 """The two content policies in the service, for `direct` export: what the Collector does otherwise.
 
-`tempo_branch` sends every span without message content, `langfuse_branch` sends the LLM view with
-its parents rewritten; secrets are masked and names normalised for both. Each wraps any span
-exporter and applies `otelbridge.span_rules` to the SDK's spans. A span that a rule fails on is
-left out and counted: it must neither leave as it is nor cost its neighbours.
+`TempoRule` makes every span one without message content, `LangfuseRule` the LLM view with its
+parents rewritten; secrets are masked and names normalised in both. They apply
+`otelbridge.span_rules` to the SDK's spans, in the own export path or in front of any exporter
+(`tempo_branch`, `langfuse_branch`). A span that a rule fails on is left out and counted: it must
+neither leave as it is nor cost its neighbours.
 """
 
 from __future__ import annotations
@@ -57,21 +58,24 @@ class Branch(SpanExporter):
 
 
 def tempo_branch(exporter: SpanExporter, pages: Pages = NO_PAGES) -> Branch:
-    """Every span, without message content; its resource says so, and whose span it is."""
-    return Branch(_TempoRule(pages), exporter)
+    """An exporter behind `TempoRule`."""
+    return Branch(TempoRule(pages), exporter)
 
 
 def langfuse_branch(exporter: SpanExporter, pages: Pages = NO_PAGES) -> Branch:
-    """The LLM view only: parents from the marks, nothing that misleads Langfuse."""
-    return Branch(_LangfuseRule(pages), exporter)
+    """An exporter behind `LangfuseRule`."""
+    return Branch(LangfuseRule(pages), exporter)
 
 
-class _TempoRule:
+class TempoRule:
+    """Every span, without message content; its resource says so, and whose span it is."""
+
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
         self._resources = _Resources(span_rules.tempo_resource)
 
     def __call__(self, span: ReadableSpan) -> ReadableSpan | None:
+        """The span to send out, None to leave it out."""
         if span.context is None or not span.context.is_valid:
             return None
         events = [event for event in span.events if not policy.is_content_event(event.name)]
@@ -100,12 +104,15 @@ class _TempoRule:
         )
 
 
-class _LangfuseRule:
+class LangfuseRule:
+    """The LLM view only: parents from the marks, nothing that misleads Langfuse."""
+
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
         self._resources = _Resources(lambda attributes, _: span_rules.entered_resource(attributes))
 
     def __call__(self, span: ReadableSpan) -> ReadableSpan | None:
+        """The span to send out, None to leave it out."""
         own = span.context
         attributes = _plain(span.attributes)
         if own is None or not own.is_valid or span_rules.surely_outside_the_view(attributes):

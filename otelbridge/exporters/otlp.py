@@ -1,139 +1,145 @@
-"""Builds the OTLP exporters and the batch processors in front of them.
+"""Builds the way out by the settings: the own export path with its spool, or the stock one.
 
-The SDK's own exporter and batch processor, with the settings that lose nothing in a 20-second
-outage: a queue of 20,480 spans together with a timeout of 60 s (either alone still loses spans).
-Langfuse takes OTLP over HTTP only; gRPC is for the one stream of `OTELBRIDGE_EXPORTER=stock`.
+One stream for the Collector, two for `direct`. What every span goes through on its way (`steps`)
+runs in the worker, in front of the rule of a branch; size limits come last, where it is encoded.
+`destinations` says where a stream goes, `stock` has the SDK's exporters.
 """
 
 from __future__ import annotations
 
-import base64
-import threading
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
-from opentelemetry.exporter.otlp.proto.http import Compression
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.trace.export import (
-    BatchSpanProcessor,
-    ConsoleSpanExporter,
-    SpanExporter,
-)
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter
 
-from otelbridge._version import __version__
-from otelbridge.settings import LangfuseSettings, OtlpSettings, Settings
-
-#: Langfuse's OTLP path under its base URL (langfuse docs, OpenTelemetry endpoint).
-LANGFUSE_TRACES_PATH = "/api/public/otel/v1/traces"
-#: The most that one stream may hold its shutdown where `provider.shutdown` cannot (see there).
-SHUTDOWN_MILLISECONDS = 5000
+from otelbridge import endpoints
+from otelbridge.exporters import destinations
+from otelbridge.exporters.branches import Branch, LangfuseRule, TempoRule
+from otelbridge.exporters.destinations import Destination
+from otelbridge.exporters.limits import LimitedEncoder, Limits, limited
+from otelbridge.exporters.processor import OtlpSpanProcessor, Rule
+from otelbridge.exporters.spool import Spool
+from otelbridge.exporters.streams import Streams
+from otelbridge.processors.pipeline import ExportPath
+from otelbridge.settings import Settings
+from otelbridge.span_rules import Pages
 
 
-def span_exporter(settings: Settings) -> SpanExporter | None:
-    """The exporter of the full stream; None for `OTEL_TRACES_EXPORTER=none`."""
-    if settings.traces_exporter == "none":
+def export_path(settings: Settings, pages: Pages, steps: Sequence[Rule] = ()) -> ExportPath | None:
+    """The way out: one stream for the Collector, two for `direct`; None where nothing leaves.
+
+    Args:
+        settings: Decide about everything.
+        pages: For the links on spans that a Collector writes otherwise.
+        steps: What every span goes through first, in this order: a span in, the span to go on
+            with out, or None.
+    """
+    if settings.export == "collector":
+        return _full_stream(settings, *steps)
+    streams = [_full_stream(settings, *steps, TempoRule(pages))]
+    if settings.langfuse.configured:
+        streams.append(_langfuse_stream(settings, *steps, LangfuseRule(pages)))
+    return Streams(*[stream for stream in streams if stream is not None])
+
+
+def own_paths(path: ExportPath | None) -> dict[str, OtlpSpanProcessor]:
+    """Those of `export_path` that are of our own, by destination, for `self_metrics`."""
+    streams = path.streams if isinstance(path, Streams) else (path,)
+    return {one.destination: one for one in streams if isinstance(one, OtlpSpanProcessor)}
+
+
+def bridge_processor(settings: Settings, *, rule: Rule | None = None) -> OtlpSpanProcessor:
+    """The own export path of the full stream; delivers at once what earlier processes left.
+
+    Args:
+        settings: With `http/protobuf` as protocol.
+        rule: What becomes of a span on its way out, in the worker.
+    """
+    name = "tempo" if settings.export == "direct" else "collector"
+    return _processor(
+        settings, destinations.full_stream(settings), name, rule, settings.otlp.compression
+    )
+
+
+def langfuse_processor(settings: Settings, *, rule: Rule | None = None) -> OtlpSpanProcessor:
+    """The own export path to Langfuse's OTLP intake; needs `settings.langfuse.configured`."""
+    destination = destinations.langfuse_stream(settings)
+    assert destination is not None
+    return _processor(settings, destination, "langfuse", rule, "gzip")
+
+
+def _full_stream(settings: Settings, *steps: Rule) -> ExportPath | None:
+    if settings.exporter == "bridge" and settings.traces_exporter == "otlp":
+        return bridge_processor(settings, rule=_chain(steps))
+    from otelbridge.exporters.stock import span_exporter
+
+    exporter = span_exporter(settings)
+    return _stock(exporter, steps, settings) if exporter is not None else None
+
+
+def _langfuse_stream(settings: Settings, *steps: Rule) -> ExportPath:
+    if settings.exporter == "bridge":
+        return langfuse_processor(settings, rule=_chain(steps))
+    from otelbridge.exporters.stock import langfuse_exporter
+
+    return _stock(langfuse_exporter(settings), steps, settings)
+
+
+def _stock(exporter: SpanExporter, steps: Sequence[Rule], settings: Settings) -> ExportPath:
+    """The SDK's way out behind the same steps and limits."""
+    # Imported where it is used: the SDK's exporter and `requests` cost more than all of ours.
+    from otelbridge.exporters.stock import batch_processor
+
+    limits = Limits.of(settings)
+    exporter = Branch(lambda span: limited(span, limits), exporter)
+    rule = _chain(steps)
+    return batch_processor(Branch(rule, exporter) if rule else exporter, settings)
+
+
+def _chain(steps: Sequence[Rule]) -> Rule | None:
+    """The steps as one rule, None for none; what one of them leaves out is left out."""
+    if not steps:
         return None
-    if settings.traces_exporter == "console":
-        return ConsoleSpanExporter()
-    if settings.otlp.protocol == "grpc":
-        return _grpc_exporter(settings.otlp)
-    return OTLPSpanExporter(
-        endpoint=settings.otlp.endpoint,
-        headers=dict(settings.otlp.headers),
-        # A float works and is what the setting is; the annotation of 1.4x says int.
-        timeout=settings.otlp.timeout_seconds,
-        compression=Compression(settings.otlp.compression),
-        certificate_file=settings.otlp.certificate,
-    )
+
+    def apply(span: ReadableSpan) -> ReadableSpan | None:
+        sent: ReadableSpan | None = span
+        for step in steps:
+            if sent is None:
+                return None
+            sent = step(sent)
+        return sent
+
+    return apply
 
 
-def _grpc_exporter(otlp: OtlpSettings) -> SpanExporter:
-    # Imported here: grpc costs 100 ms and most services never use it.
-    import grpc
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
-        OTLPSpanExporter as GrpcSpanExporter,
-    )
-
-    compression = {
-        "gzip": grpc.Compression.Gzip,
-        "deflate": grpc.Compression.Deflate,
-    }.get(otlp.compression, grpc.Compression.NoCompression)
-    return GrpcSpanExporter(
-        endpoint=otlp.endpoint,
-        insecure=otlp.endpoint.startswith("http://"),
-        headers=dict(otlp.headers),
-        timeout=otlp.timeout_seconds,
+def _processor(
+    settings: Settings, destination: Destination, name: str, rule: Rule | None, compression: str
+) -> OtlpSpanProcessor:
+    spool = None
+    if settings.spool_max_bytes > 0:
+        spool = Spool(
+            Path(settings.spool_directory),
+            owner=destination.owner,
+            max_bytes=settings.spool_max_bytes,
+            fsync=settings.spool_fsync,
+        )
+    processor = OtlpSpanProcessor(
+        destination.delivery(),
+        spool=spool,
+        max_spans=settings.queue_max_spans,
+        batch_spans=settings.batch_max_spans,
+        delay_seconds=settings.schedule_delay_seconds,
+        timeout_seconds=settings.otlp.timeout_seconds,
         compression=compression,
+        rule=rule,
+        write_ahead=settings.spool_mode == "write-ahead",
+        name=endpoints.shown(destination.owner.endpoint),
+        destination=name,
+        shutdown_seconds=settings.shutdown_timeout_seconds,
+        encoder=partial(LimitedEncoder, Limits.of(settings)),
     )
-
-
-def langfuse_exporter(langfuse: LangfuseSettings, *, timeout_seconds: float) -> SpanExporter:
-    """The exporter to Langfuse's OTLP intake; needs `langfuse.configured`."""
-    pair = f"{langfuse.public_key}:{langfuse.secret_key}".encode()
-    return OTLPSpanExporter(
-        endpoint=f"{langfuse.host}{LANGFUSE_TRACES_PATH}",
-        headers={
-            "authorization": f"Basic {base64.b64encode(pair).decode()}",
-            "x-langfuse-ingestion-version": "4",
-            "x-langfuse-sdk-name": "otelbridge",
-            "x-langfuse-sdk-version": __version__,
-        },
-        timeout=timeout_seconds,
-        compression=Compression.Gzip,
-    )
-
-
-class Streams(SpanProcessor):
-    """Several export paths that flush and end side by side: a dead one holds up only itself."""
-
-    def __init__(self, *streams: SpanProcessor) -> None:
-        self._streams = streams
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Hand the span to each."""
-        for stream in self._streams:
-            stream.on_end(span)
-
-    def shutdown(self) -> None:
-        """Shut all of them down."""
-        self._each(lambda stream: stream.shutdown())
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Flush all of them; whether each one did."""
-        return self._each(lambda stream: stream.force_flush(timeout_millis))
-
-    def _each(self, action: Callable[[SpanProcessor], object]) -> bool:
-        results: list[bool] = []
-
-        def run(stream: SpanProcessor) -> None:
-            results.append(action(stream) is not False)
-
-        started = []
-        for stream in self._streams:
-            thread = threading.Thread(target=run, args=(stream,), daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # Python 3.12 starts no thread at the end of the program
-                run(stream)
-            else:
-                started.append(thread)
-        for thread in started:
-            thread.join()
-        return len(results) == len(self._streams) and all(results)
-
-
-class _BoundedBatchProcessor(BatchSpanProcessor):
-    """The SDK's batch processor, whose own shutdown waits 30 s for a dead endpoint."""
-
-    def shutdown(self) -> None:
-        self._batch_processor.shutdown(timeout_millis=SHUTDOWN_MILLISECONDS)
-
-
-def batch_processor(exporter: SpanExporter, settings: Settings) -> BatchSpanProcessor:
-    """The SDK's batch processor with the queue and delay of the settings."""
-    return _BoundedBatchProcessor(
-        exporter,
-        max_queue_size=settings.queue_max_spans,
-        schedule_delay_millis=settings.schedule_delay_seconds * 1000,
-        max_export_batch_size=settings.batch_max_spans,
-    )
+    if spool is not None and spool.has_pending():
+        processor.start()
+    return processor

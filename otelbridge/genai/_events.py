@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from otelbridge.genai._values import is_text, optional_text, to_count, to_plain
+from otelbridge.genai._values import is_text, optional_text, text_of, to_count, to_plain
 from otelbridge.genai.messages import Message, Part, output_messages
 from otelbridge.genai.responses import (
     Answer,
@@ -244,7 +244,10 @@ class Events:
         return piece
 
     def _text(self, key: tuple[int, str, int], kind: str, text: object) -> None:
-        if not self._content or not is_text(text) or not text:
+        if not self._content or not is_text(text):
+            return
+        text = text_of(text)
+        if not text:
             return
         piece = self._piece(key, kind)
         if piece is not None:
@@ -261,7 +264,7 @@ class Events:
         piece.call_id = piece.call_id or optional_text(call_id)
         piece.name = piece.name or optional_text(name)
         if is_text(arguments):
-            piece.arguments.append(self._within_limit(arguments))
+            piece.arguments.append(self._within_limit(text_of(arguments)))
 
     def _within_limit(self, text: str) -> str:
         room = MAX_STREAM_CHARS - self._chars

@@ -161,13 +161,15 @@ class Call:
         """
         if self._recording:
             with guard("record_exception"):
+                if not issubclass(type(error), BaseException):
+                    raise TypeError(type(error).__name__)
                 self._note_exception(error)
                 self._error = error
 
     def first_chunk(self) -> None:
         """Say that the first piece of the answer is here; later calls change nothing."""
         if self._first_chunk_ns is None and self._started:
-            self._first_chunk_ns = time.perf_counter_ns() - self._clock_start_ns
+            self._first_chunk_ns = max(0, time.perf_counter_ns() - self._clock_start_ns)
 
     # -- block ----------------------------------------------------------------------------------
 
@@ -230,12 +232,17 @@ class Call:
             )
             self._recording = self.span.is_recording()
         if self._recording:
-            with guard("writing the first attributes"):
-                self._on_start()
+            try:
+                with guard("writing the first attributes"):
+                    self._on_start()
+            except BaseException as error:  # a KeyboardInterrupt goes on to the host
+                self._finish(error)
+                raise
 
     def _on_start(self) -> None:
-        if self._extra:
-            self._write_extra(self._extra)
+        if self._extra is not None:
+            with guard("writing the given attributes"):
+                self._write_extra(self._extra)
         if self._first_content is not None and get_config().capture_content:
             self._write(self._first_content())
 
@@ -245,14 +252,16 @@ class Call:
             if self._ended or not self._started:
                 return
             self._ended = True
-        if self._recording:
-            with guard("finishing a span"):
-                self._write(self._final_attributes())
-            with guard("setting the status of a span"):
-                self._set_status(error)
-        with guard("ending a span"):
-            self.span.end()
-        self._recording = False
+        try:
+            if self._recording:
+                with guard("finishing a span"):
+                    self._write(self._final_attributes())
+                with guard("setting the status of a span"):
+                    self._set_status(error)
+        finally:  # also when a KeyboardInterrupt comes in between, which goes on to the host
+            with guard("ending a span"):
+                self.span.end()
+            self._recording = False
         self._error = None  # exceptions hold frames, frames hold this object
         self._noted.clear()
 

@@ -62,6 +62,14 @@ def is_text(value: object) -> TypeGuard[str]:
     return issubclass(type(value), str)
 
 
+def is_true(value: object) -> bool:
+    """The truth of a switch that the application gives; False for a value that cannot tell."""
+    try:
+        return bool(value)
+    except Exception:  # noqa: BLE001 - __bool__ and __len__ may raise anything
+        return False
+
+
 def optional_text(value: object) -> str | None:
     """Text, or None for None and for empty text."""
     return None if value is None else (text_of(value) or None)

@@ -8,6 +8,7 @@ into the code that consumes it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
@@ -18,7 +19,7 @@ from otelbridge import semconv
 from otelbridge._guard import guard
 from otelbridge.genai._scope import Scope
 from otelbridge.genai._span import COMPLETE, STOPPED, Call
-from otelbridge.genai._values import is_text, text_of
+from otelbridge.genai._values import is_text, is_true, text_of
 from otelbridge.genai.spans import evaluate, execute_tool, retrieval, span
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,16 +68,16 @@ def observe(
     """
 
     def decorate(target: Any) -> Any:
-        if isinstance(target, classmethod | staticmethod):
+        if issubclass(type(target), classmethod | staticmethod):  # without asking the target
             return type(target)(decorate(target.__func__))
-        label = getattr(target, "__name__", None) or type(target).__name__
+        word = text_of(kind)
         observed = _Observed(
             target,
-            kind=kind,
-            name=text_of(name if name is not None else label),
+            kind=word,
+            name=text_of(name) if name is not None else _label(target),
             signature=_signature(target),
-            capture_input=capture_input,
-            capture_output=capture_output and kind != "embedding",
+            capture_input=is_true(capture_input),
+            capture_output=is_true(capture_output) and word != "embedding",
         )
         return _wrapper(target, observed)
 
@@ -108,8 +109,12 @@ class _Observed:
             call = span(self.name, kind=self.kind)
         call._start()
         if self.capture_input and call._recording:
-            with guard("recording arguments"):
-                call.set_input(self.arguments(args, kwargs))
+            try:
+                with guard("recording arguments"):
+                    call.set_input(self.arguments(args, kwargs))
+            except BaseException as error:  # a KeyboardInterrupt goes on to the host
+                call._finish(error)
+                raise
         return call
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
@@ -152,17 +157,47 @@ def _operation_call(kind: str, name: str) -> Call:
     return Call(title, observation_type=kind, identity=identity)
 
 
+def _label(target: Any) -> str:
+    try:
+        name = target.__name__
+    except Exception:  # noqa: BLE001 - a callable of any class, whose members may raise anything
+        name = None
+    return text_of(name) if is_text(name) else type(target).__name__
+
+
 def _signature(function: Any) -> inspect.Signature | None:
     try:
         return inspect.signature(function)
-    except (TypeError, ValueError):  # a builtin without one
+    except Exception:  # noqa: BLE001 - a builtin without one, or a class that raises what it likes
+        return None
+
+
+def _wraps(function: Any) -> Callable[[F], F]:
+    """`functools.wraps`; a callable that cannot be looked at keeps the wrapper's own name."""
+
+    def finish(wrapper: F) -> F:
+        with contextlib.suppress(Exception):  # its members may raise anything, or be of any type
+            functools.update_wrapper(wrapper, function)
+        return wrapper
+
+    return finish
+
+
+def _body(function: Any) -> Any:
+    """What tells whether a callable is a coroutine function or a generator."""
+    try:
+        if inspect.isroutine(function):
+            return function
+        if isinstance(function, functools.partial):
+            return function.func
+        return getattr(function, "__call__", function)  # noqa: B004 - the method is wanted, not whether there is one
+    except Exception:  # noqa: BLE001 - a class that raises when it is looked at: called as it is
         return None
 
 
 def _wrapper(function: Any, observed: _Observed) -> Any:
     """The wrapper of the same kind as the function."""
-    body = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004 - the method is wanted, not whether there is one
-    body = function.func if isinstance(function, functools.partial) else body
+    body = _body(function)
     if inspect.isasyncgenfunction(body):
         return _wrap_async_generator(function, observed)
     if inspect.iscoroutinefunction(body):
@@ -173,7 +208,7 @@ def _wrapper(function: Any, observed: _Observed) -> Any:
 
 
 def _wrap_function(function: Any, observed: _Observed) -> Any:
-    @functools.wraps(function)
+    @_wraps(function)
     def call_function(*args: Any, **kwargs: Any) -> Any:
         with observed.open(args, kwargs) as call:
             result = function(*args, **kwargs)
@@ -184,7 +219,7 @@ def _wrap_function(function: Any, observed: _Observed) -> Any:
 
 
 def _wrap_coroutine(function: Any, observed: _Observed) -> Any:
-    @functools.wraps(function)
+    @_wraps(function)
     async def call_coroutine(*args: Any, **kwargs: Any) -> Any:
         with observed.open(args, kwargs) as call:
             result = await function(*args, **kwargs)
@@ -218,7 +253,7 @@ class _Items:
 
 
 def _wrap_generator(function: Any, observed: _Observed) -> Any:
-    @functools.wraps(function)
+    @_wraps(function)
     def call_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call, items = observed.open(args, kwargs), _Items()
         try:
@@ -254,7 +289,7 @@ def _wrap_generator(function: Any, observed: _Observed) -> Any:
 
 
 def _wrap_async_generator(function: Any, observed: _Observed) -> Any:
-    @functools.wraps(function)
+    @_wraps(function)
     async def call_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call, items = observed.open(args, kwargs), _Items()
         try:

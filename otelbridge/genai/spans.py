@@ -20,6 +20,7 @@ from otelbridge.genai._values import (
     content_text,
     dumps,
     is_text,
+    is_true,
     optional_text,
     text_list,
     text_of,
@@ -251,7 +252,7 @@ def invoke_agent(
         _name("invoke_agent", name),
         observation_type="agent",
         identity=identity,
-        span_kind=SpanKind.CLIENT if remote else SpanKind.INTERNAL,
+        span_kind=SpanKind.CLIENT if is_true(remote) else SpanKind.INTERNAL,
         content=lambda: {semconv.GEN_AI_INPUT_MESSAGES: _json(input_messages(input))},
         attributes=attributes,
     )
@@ -358,6 +359,7 @@ def _unless_one(count: object) -> int | None:
 
 def _version(version: object) -> int | None:
     """A prompt version as the whole number that Langfuse wants; "7" counts as 7."""
-    if is_text(version) and version.isascii() and version.isdigit() and len(version) < 10:
-        return int(version)
+    if is_text(version):
+        text = text_of(version)
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
     return to_int(version)

@@ -7,7 +7,6 @@ app is instrumented at its first request.
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ import wrapt
 from otelbridge import _guard
 from otelbridge.integrations import wsgi
 
-_logger = logging.getLogger("otelbridge")
+_logger = _guard.logger
 _PATCHED: Final = "_otelbridge_patched"
 _state = {"instrument_apps": False}
 _lock = threading.Lock()

@@ -8,7 +8,6 @@ provider or model that is not in the list has no price: None, never zero. Import
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import os
 import threading
 import time
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 from otelbridge import _guard
 
-_logger = logging.getLogger("otelbridge")
+_logger = _guard.logger
 
 #: `gen_ai.provider.name` (semantic conventions, and the spellings before 1.37) to the provider id
 #: of genai-prices 0.2. A name that is not here is tried as it stands: `groq`, `openrouter`, ….

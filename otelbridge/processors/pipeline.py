@@ -27,7 +27,19 @@ from otelbridge.processors.context import (
 from otelbridge.processors.llm_view import ViewMarks
 
 
-class BridgeSpanProcessor(SpanProcessor):
+class ExportPath(SpanProcessor):
+    """A span processor that exports and can be told how long its end may take."""
+
+    def end(self, timeout_seconds: float | None = None) -> bool:
+        """Deliver what waits, for so long or for as long as set up; whether nothing was lost."""
+        raise NotImplementedError
+
+    def shutdown(self) -> None:
+        """End within the time that was set up."""
+        self.end()
+
+
+class BridgeSpanProcessor(ExportPath):
     """Adds request context and view marks to every span, then passes it to the export path.
 
     Args:
@@ -76,10 +88,12 @@ class BridgeSpanProcessor(SpanProcessor):
             return
         settled = self._settle(span)
         if self._next is not None:
-            self._next.on_end(span if settled is None else settled)
+            # What could not be looked through leaves with nothing that could be a secret.
+            self._next.on_end(_bare(span) if settled is None else settled)
 
     @_guard.guarded("span end", None)
     def _settle(self, span: ReadableSpan) -> ReadableSpan | None:
+        """The span as it is to leave; None, by the guard, when that failed."""
         present: dict[str, Any] = dict(span.attributes or {})
         changes = self._marks.at_end(span, present)
         if self._legacy:
@@ -89,17 +103,32 @@ class BridgeSpanProcessor(SpanProcessor):
             changes.update(_error_type(span))
         if not self._capture_content and _has_content(span):
             return without_content(with_attributes(span, {**present, **changes}))
-        return with_attributes(span, {**present, **changes}) if changes else None
+        return with_attributes(span, {**present, **changes}) if changes else span
 
-    def shutdown(self) -> None:
-        """Shut the export path down; spans that start or end from now on are left alone."""
+    def end(self, timeout_seconds: float | None = None) -> bool:
+        """Shut the export path down; spans that start or end from now on are left alone.
+
+        Args:
+            timeout_seconds: For an `ExportPath`; None leaves it to that.
+        Returns:
+            Whether everything was delivered or is safe in the spool.
+        """
         self._is_shut_down, was_shut_down = True, self._is_shut_down
-        if self._next is not None and not was_shut_down:
-            self._next.shutdown()
+        if self._next is None or was_shut_down:
+            return True
+        if isinstance(self._next, ExportPath):
+            return self._next.end(timeout_seconds)
+        self._next.shutdown()
+        return True
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Ask the export path to deliver what it holds."""
         return self._next.force_flush(timeout_millis) if self._next is not None else True
+
+
+def _bare(span: ReadableSpan) -> ReadableSpan:
+    """Name, ids and times alone, kept out of the LLM view."""
+    return with_attributes(span, {semconv.LLM_KEEP: False}, events=(), links=())
 
 
 def _error_type(span: ReadableSpan) -> dict[str, AttributeValue]:

@@ -14,7 +14,9 @@ from otelbridge._version import __version__
 from otelbridge.env import VARIABLES
 from otelbridge.errors import StoreError
 
-ALL_COMMANDS = ("demo", "local", "query", "trace", "link", "init", "doctor", "config", "version")
+ALL_COMMANDS = (
+    "demo", "local", "query", "trace", "link", "init", "doctor", "spool", "config", "version",
+)  # fmt: skip
 
 
 def test_help_lists_every_command_with_one_line(capsys: pytest.CaptureFixture[str]):

@@ -28,6 +28,7 @@ LEVELS: dict[str, float] = {
     "dialect_table": 0, "span_rules": 0, "_guard": 0, "_version": 0,
     "env": 1, "endpoints": 1, "_environment": 1, "_rules": 1, "settings": 1,
     "propagation": 2, "context": 2, "view": 2, "trust": 2, "exporters.spool": 2,
+    "self_metrics": 2,
     "processors.cost": 2,  # pure: tokens to money, used by the helpers as well
     "processors": 3, "integrations": 3,
     "genai": 3.5, "exporters": 3.5, "langfuse": 3.5, "links": 3.5, "logs": 3.5,

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -354,10 +355,11 @@ def test_a_span_takes_256_attributes(backend: Backend) -> None:
 def test_a_dead_endpoint_holds_nobody(
     black_hole: str, export: str, action: Callable[[float], bool]
 ) -> None:
-    """flush and shutdown say no within their time-out, however long an export would take."""
+    """flush and shutdown end within their time-out, and say that without a spool spans are lost."""
     configure(
         export=export, otlp_endpoint=black_hole, otlp_timeout_seconds=1,
         langfuse_public_key="pk-lf-1", langfuse_secret_key="sk-lf-2", langfuse_host=black_hole,
+        spool_max_bytes=0,
     )  # fmt: skip
     for _ in range(100):
         trace.get_tracer("t").start_span("span", attributes=GEN_AI).end()
@@ -370,7 +372,7 @@ def test_a_dead_endpoint_holds_nobody(
 def test_a_dead_stream_does_not_hold_the_other(
     backend: Backend, black_hole: str, dead: str
 ) -> None:
-    """Direct export: at the end the healthy stream is delivered whichever endpoint is dead."""
+    """Direct export: at the end the healthy stream is delivered, the other one is in the spool."""
     configure(
         export="direct", otlp_timeout_seconds=1,
         otlp_endpoint=black_hole if dead == "otlp" else backend.url,
@@ -379,7 +381,8 @@ def test_a_dead_stream_does_not_hold_the_other(
     )  # fmt: skip
     with trace.get_tracer("t").start_as_current_span("chat", attributes=GEN_AI):
         pass
-    assert provider.shutdown(0.7) is False
+    assert provider.shutdown(0.7) is True
+    assert len(list(Path(os.environ["OTELBRIDGE_SPOOL_DIR"]).glob("*/*.spool1"))) == 1
     healthy = "/api/public/otel/v1/traces" if dead == "otlp" else "/v1/traces"
     assert set(backend.spans(healthy)) == {"chat"}
 
@@ -539,7 +542,9 @@ for number in range(50):
 def test_spans_are_delivered_when_the_program_ends(backend: Backend) -> None:
     """Without flush or shutdown, the end of the interpreter delivers what is queued."""
     environment = {
-        **os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": backend.url, "OTEL_SERVICE_NAME": "p"
+        **os.environ,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": backend.url,
+        "OTEL_SERVICE_NAME": "p",
     }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment, timeout=30, check=True,
@@ -566,10 +571,9 @@ def test_a_python_that_starts_no_thread_at_its_end_delivers(
         **os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": black_hole if dead else backend.url,
         "OTEL_SERVICE_NAME": "p", "OTEL_EXPORTER_OTLP_TIMEOUT": "60",
     }  # fmt: skip
-    program = "from otelbridge.exporters import otlp\notlp.SHUTDOWN_MILLISECONDS = 500\n"
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", program + PROGRAM + NO_THREADS], env=environment, timeout=30,
+        [sys.executable, "-c", PROGRAM + NO_THREADS], env=environment, timeout=30,
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert time.monotonic() - started < 6
@@ -583,10 +587,9 @@ def test_a_dead_endpoint_holds_the_end_of_a_program_for_its_time(black_hole: str
         **os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": black_hole, "OTEL_SERVICE_NAME": "p",
         "OTEL_EXPORTER_OTLP_TIMEOUT": "60",
     }  # fmt: skip
-    program = "from otelbridge import provider\nprovider._EXIT_SECONDS = 0.5\n" + PROGRAM
     started = time.monotonic()
     subprocess.run(
-        [sys.executable, "-c", program], env=environment, timeout=30, check=True,
+        [sys.executable, "-c", PROGRAM], env=environment, timeout=30, check=True,
         capture_output=True,
     )  # fmt: skip
     assert time.monotonic() - started < 6

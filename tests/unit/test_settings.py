@@ -32,7 +32,8 @@ def test_an_empty_environment_gives_the_documented_defaults_without_a_warning():
     assert settings.service_name == "unknown_service"
     assert settings.otlp.endpoint == "http://localhost:4318/v1/traces"
     assert (settings.otlp.protocol, settings.otlp.compression) == ("http/protobuf", "gzip")
-    assert settings.otlp.timeout_seconds == 60.0
+    assert settings.otlp.timeout_seconds == 10.0
+    assert Settings.from_env({}, exporter="stock").otlp.timeout_seconds == 60.0
     assert (settings.queue_max_spans, settings.batch_max_spans) == (20480, 512)
     assert settings.schedule_delay_seconds == 5.0
     assert settings.attribute_count_limit == 256
@@ -137,8 +138,8 @@ def test_empty_text_counts_as_not_set(empty: str):
         (CAPTURE, "everything", "capture_content", "NO_CONTENT"),
         (CAPTURE, "true", "capture_content", "SPAN_ONLY"),
         (CAPTURE, "False", "capture_content", "NO_CONTENT"),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "nan", "otlp.timeout_seconds", 60.0),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "-1", "otlp.timeout_seconds", 60.0),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "nan", "otlp.timeout_seconds", 10.0),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "-1", "otlp.timeout_seconds", 10.0),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "otlp.compression", "gzip"),
         (PROTOCOL, "http/json", "otlp.protocol", "http/protobuf"),
         (ENDPOINT, "ftp://x", "otlp.endpoint", "http://localhost:4318/v1/traces"),
@@ -222,6 +223,30 @@ def test_headers_are_decoded_and_traces_headers_replace_the_general_ones():
     assert settings.warnings == ()
     both = general | {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "only=this"}
     assert Settings.from_env(both).otlp.headers == {"only": "this"}
+
+
+@pytest.mark.parametrize(
+    ("text", "headers", "part"),
+    [
+        ("Authorization=Basic YWJj==", {"authorization": "Basic YWJj=="}, None),
+        ("Authorization=Basic%20YWJj%3D%3D", {"authorization": "Basic YWJj=="}, None),
+        ("a=b=c,d=%2C", {"a": "b=c", "d": ","}, None),
+        ("a=%zz+1,b=", {"a": "%zz+1", "b": ""}, None),
+        ("api%2Dkey=1", {"api-key": "1"}, None),
+        ("Authorization: Basic YWJj==", {}, "#1"),
+        ("x=1,Authorization: Basic YWJj=", {"x": "1"}, "#2"),
+        ("two words=1", {}, "#1"),
+    ],
+)
+def test_header_pairs(text: str, headers: dict[str, str], part: str | None):
+    """Cut at the first `=`, decoded once; what cannot be a header's name is left out and said."""
+    settings = Settings.from_env({"OTEL_EXPORTER_OTLP_HEADERS": text})
+    assert settings.otlp.headers == headers
+    if part is None:
+        assert settings.warnings == ()
+    else:
+        assert part in only_warning(settings)
+        assert "YWJj" not in only_warning(settings)
 
 
 def test_a_malformed_header_is_left_out_and_named_by_position_only():

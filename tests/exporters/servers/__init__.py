@@ -1,0 +1,1 @@
+"""Applications under real servers, and what starts, loads and ends them (`harness`)."""
