@@ -16,6 +16,18 @@ from typing import Any, Final
 
 from otelbridge import semconv
 
+def _unlike_a_word(least: int) -> str:
+    """So many characters of a token or more, among them a digit, `+/=` or a capital inside.
+
+    "Basic authentication" is no credential. RE2 cannot look ahead, so each place of the first such
+    character is an alternative of its own.
+    """
+    some, sign = r"[A-Za-z0-9+/_\-.=]", r"[A-Z0-9+/=]"
+    places = [f"{some}{{{n}}}{sign}{some}{{{least - 1 - n},}}" for n in range(1, least - 1)]
+    first, last = f"[0-9+/=]{some}{{{least - 1},}}", f"{some}{{{least - 1},}}{sign}{some}*"
+    return "|".join([first, *places, last])
+
+
 #: Secrets that a regular expression can decide, each with what replaces it (`$1` is the first
 #: group). The order matters: longer forms first.
 MASK_PATTERNS: Final[tuple[tuple[str, str], ...]] = (
@@ -25,12 +37,13 @@ MASK_PATTERNS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*", "[masked:jwt]"),
     (
-        r"\b(sk-ant-|sk-proj-|sk-lf-|sk-or-|sk-|gsk_|hf_|xai-|pplx-|AIza|AKIA|ASIA|ghp_|gho_|ghs_"
-        r"|github_pat_|glpat-|xox[abprs]-|rk_live_|sk_live_)[A-Za-z0-9_\-]{12,}",
+        r"\b((sk-ant-|sk-proj-|sk-lf-|sk-or-|sk-|gsk_|xai-|pplx-|AIza|AKIA|ASIA|ghp_|gho_|ghs_"
+        r"|github_pat_|glpat-|xox[abprs]-|rk_live_|sk_live_)[A-Za-z0-9_\-]{12,}"
+        r"|hf_[A-Za-z0-9]{20,})",  # `hf_hub_download` is a function
         "[masked:api-key]",
     ),
     (
-        r"\b([Bb]earer|BEARER|[Bb]asic|BASIC)\s+[A-Za-z0-9+/_\-.=]{12,}",
+        r"\b([Bb]earer|BEARER|[Bb]asic|BASIC)\s+(" + _unlike_a_word(12) + r")",
         "[masked:credential]",
     ),
     (r"(://[^/\s:@]*):[^/\s@]+@", "$1:[masked:password]@"),
@@ -95,11 +108,16 @@ CREDENTIAL_HEADER_PATTERN: Final = (
 CREDENTIAL_HEADER_PARTS: Final = (".header", ".metadata.", "custom_headers")
 _credential_header = re.compile(CREDENTIAL_HEADER_PATTERN)
 
-#: A query parameter of this name loses its value wherever a URL or a query string is recorded.
-SECRET_PARAMETER: Final = re.compile(
-    r"(?i)((?:^|[?&;])(?:[a-z0-9._\-]*(?:key|token|auth|secret|passw|pwd|sig|credential)[a-z0-9._\-]*"
-    r"|code|session(?:_?id)?|sid|jwt|otp|pin)=)[^&;#\s]+"
+#: A query parameter whose name has one of these parts, or is one of these words, loses its value
+#: wherever a URL or a query string is recorded.
+_SECRET_NAME: Final = re.compile(
+    r"(?i)key|token|auth|secret|passw|pwd|sig|credential"
+    r"|\A(?:code|session(?:_?id)?|sid|jwt|otp|pin)\Z"
 )
+#: The head of a parameter. What its name says is asked apart, and the value is read only then: one
+#: pass over hostile text, and a URL inside of a value has its own parameters looked at.
+_PARAMETER: Final = re.compile(r"(?:^|[?&;])([A-Za-z0-9._\-]++)=")
+_PARAMETER_VALUE: Final = re.compile(r"[^&;#\s]++")
 
 
 def may_hold_secret(text: str) -> bool:
@@ -122,7 +140,16 @@ def mask_text(text: str) -> str:
 
 def mask_query(text: str) -> str:
     """A URL or a query string whose secret-named parameters have lost their values."""
-    return SECRET_PARAMETER.sub(r"\1[masked]", text)
+    parts: list[str] = []
+    done = 0
+    for head in _PARAMETER.finditer(text):
+        if head.start() < done or _SECRET_NAME.search(head[1]) is None:
+            continue
+        value = _PARAMETER_VALUE.match(text, head.end())
+        if value is not None:
+            parts += (text[done : head.end()], "[masked]")
+            done = value.end()
+    return "".join(parts) + text[done:] if parts else text
 
 
 def mask_changes(
@@ -138,7 +165,7 @@ def mask_changes(
     changes: dict[str, str | None] = {}
     texts = []
     for key, value in attributes.items():
-        if _may_be_header(key) and _credential_header.match(key):
+        if is_credential_header(key):
             changes[key] = None
         elif isinstance(value, str):
             texts.append(value)
@@ -149,6 +176,11 @@ def mask_changes(
                 if masked != value:
                     changes[key] = masked
     return changes
+
+
+def is_credential_header(key: str) -> bool:
+    """Whether an attribute of this key is a captured header that is a secret as a whole."""
+    return _may_be_header(key) and _credential_header.match(key) is not None
 
 
 def _may_be_header(key: str) -> bool:

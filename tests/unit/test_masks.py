@@ -51,6 +51,23 @@ def test_text_is_masked_as_the_patterns_say():
     assert 2_000 < masked < 18_000
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("How does Basic authentication work?", "How does Basic authentication work?"),
+        ("bearer token-authentication", "bearer token-authentication"),
+        ("call hf_hub_download(repo)", "call hf_hub_download(repo)"),
+        ("Basic dXNlcjpwYXNz", "[masked:credential]"),
+        ("Bearer abcdefghijk1", "[masked:credential]"),
+        ("Bearer 1abcdefghijk", "[masked:credential]"),
+        ("hf_" + "a1" * 17, "[masked:api-key]"),
+    ],
+)
+def test_words_are_no_credentials(text: str, masked: str):
+    """Ordinary text about authentication stays; what looks like a token goes."""
+    assert masks.mask_text(text) == by_patterns(text) == masked
+
+
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_hostile_text_is_masked_in_one_pass(piece: str):
     """300 kB that make a backtracking matcher start anew everywhere: hours, if it does."""
