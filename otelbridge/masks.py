@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from otelbridge import semconv
 
+
 def _unlike_a_word(least: int) -> str:
     """So many characters of a token or more, among them a digit, `+/=` or a capital inside.
 

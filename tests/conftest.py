@@ -14,6 +14,7 @@ import random
 import socket
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from opentelemetry.exporter.otlp.common import http as otlp_http
 from opentelemetry.util._once import Once
 
 from otelbridge import _guard
+from otelbridge.exporters.processor import OtlpSpanProcessor
 
 T = TypeVar("T")
 
@@ -123,11 +125,38 @@ def _forget_provider() -> None:
     trace._TRACER_PROVIDER_SET_ONCE = Once()
 
 
+def _shut_down() -> None:
+    """End what `configure` has started in this process."""
+    assembly = sys.modules.get("otelbridge.provider")
+    if assembly is not None and assembly._state.settings is not None:
+        assembly.shutdown(0.0)
+
+
+@pytest.fixture(autouse=True)
+def ended_processors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No export path outlives its test, or it would go on asking a port that others get later."""
+    made: list[weakref.ref[OtlpSpanProcessor]] = []
+    build = OtlpSpanProcessor.__init__
+
+    def tracked(self: OtlpSpanProcessor, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(OtlpSpanProcessor, "__init__", tracked)
+    yield
+    for reference in made:
+        processor = reference()
+        if processor is not None:
+            processor.end(0.0)
+
+
 @pytest.fixture(autouse=True)
 def fresh_opentelemetry() -> Iterator[None]:
-    """Global provider, propagators and gen_ai switches are back to their defaults afterwards."""
+    """Global provider, propagators, switches and counts are back to their defaults afterwards."""
     textmap = propagate.get_global_textmap()
+    _guard._failures.clear()
     yield
+    _shut_down()
     _forget_provider()
     propagate.set_global_textmap(textmap)
     config = sys.modules.get("otelbridge.genai._config")

@@ -169,7 +169,9 @@ class Stack:
         folder = services_dir()
         self._tell("starting the local store (Tempo API and Langfuse preview, in memory)")
         self._exit.enter_context(self.local)
-        export = self._start_export()
+        # The next demo has other ports, so nothing of this one's would ever be sent.
+        spool = {"OTELBRIDGE_SPOOL_DIR": str(self._log_dir / "spool")}
+        export = self._start_export() | spool
         self._exit.enter_context(self.processes)
         self._tell("starting gateway, rag, llm and the mock provider as separate processes")
         self._start_services(folder, export)

@@ -99,15 +99,23 @@ def test_write_ahead_keeps_the_spans_of_a_child_that_ends_by_os_exit(
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("far_end", ["healthy", "refused", "silent"])
+@pytest.mark.parametrize("far_end", ["healthy", "refused", "silent", "unanswered"])
 def test_write_ahead_bounds_what_a_killed_program_loses(tmp_path: Path, far_end: str) -> None:
     """After `kill -9` the next start delivers all but what ended in the last moments.
 
     Stated are 200 ms (benchmarks/servers.py measures them); here 1 s, for slow machines.
     """
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = socket.create_server(
+        ("127.0.0.1", 0), backlog=0 if far_end == "unanswered" else 128
+    )
     port = listening.getsockname()[1]
-    if far_end != "silent":
+    fillers = []
+    if far_end == "unanswered":  # Linux lets connections to a full queue wait, as a black hole does
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+    elif far_end != "silent":
         listening.close()
     receiver = Receiver(port=port) if far_end == "healthy" else None
     endpoint = f"http://127.0.0.1:{port}/v1/traces"
@@ -126,7 +134,8 @@ def test_write_ahead_bounds_what_a_killed_program_loses(tmp_path: Path, far_end:
         span_id: int(at_ns) for span_id, at_ns in map(str.split, output.read_text().splitlines())
     }
     surely = [span_id for span_id, at_ns in ended.items() if killed_ns - at_ns > 1_000_000_000]
-    listening.close()
+    for one in (listening, *fillers):
+        one.close()
     if receiver is None:
         receiver = Receiver(port=port)
     following = subprocess.Popen([*command, "stay"], env=variables, cwd=ROOT, stdin=subprocess.PIPE)

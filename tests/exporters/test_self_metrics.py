@@ -105,6 +105,8 @@ def test_metrics_of_one_stream(fresh: None, receiver: Receiver, make: Make, late
     end(processor, "a", "b", "bad")
     assert processor.force_flush(5_000)
     receiver.behaviour = lambda _: (503, {}, b"")
+    # What is on disk is left there while it is looked at.
+    processor.sender._pauses.next_seconds = lambda *_, **__: 60.0  # type: ignore[method-assign]
     end(processor, "c", "d")
     processor.force_flush(5_000)
     found = read(reader)

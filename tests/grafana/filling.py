@@ -186,7 +186,10 @@ class Helpers:
     """`shop.py` as a child process: `round(n)` makes it send one round."""
 
     def __init__(self, traffic: Traffic, folder: Path) -> None:
-        export = {"OTEL_EXPORTER_OTLP_ENDPOINT": traffic.collector.otlp_http_url}
+        export = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": traffic.collector.otlp_http_url,
+            "OTELBRIDGE_SPOOL_DIR": str(folder / "spool"),
+        }
         environment = service_environment(SHOP, traffic.addresses, export, os.environ)
         environment["PYTHONPATH"] = str(ROOT)
         self._log = (folder / "shop.log").open("wb")
