@@ -40,7 +40,7 @@ MASK_PATTERNS: Final[tuple[tuple[str, str], ...]] = (
     (
         r"\b((sk-ant-|sk-proj-|sk-lf-|sk-or-|sk-|gsk_|xai-|pplx-|AIza|AKIA|ASIA|ghp_|gho_|ghs_"
         r"|github_pat_|glpat-|xox[abprs]-|rk_live_|sk_live_)[A-Za-z0-9_\-]{12,}"
-        r"|hf_[A-Za-z0-9]{20,})",  # `hf_hub_download` is a function
+        r"|hf_[A-Za-z0-9]{12,})",  # `hf_hub_download` is a function
         "[masked:api-key]",
     ),
     (
