@@ -54,6 +54,18 @@ def test_an_unreachable_langfuse_is_named() -> None:
         assert api.auth_check() is False
 
 
+def test_a_password_in_the_host_is_not_told() -> None:
+    """Errors name the address without the password that a proxy in front of Langfuse may want."""
+    host = "http://proxy:hunter2pw@127.0.0.1:9"
+    settings = Settings.from_env({**KEYS, "LANGFUSE_HOST": host}).langfuse
+    with client.LangfuseApi(settings, timeout_seconds=2) as api:
+        for status in (None, 401, 500):
+            assert "hunter2pw" not in str(api._error("GET /x", "ConnectError", status))
+        with pytest.raises(OtelbridgeError, match=r"proxy:\[masked:password\]@127") as caught:
+            api.request("GET", "/api/public/projects")
+        assert "hunter2pw" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("environment", "reason"),
     [({}, "LANGFUSE_PUBLIC_KEY"), ({**KEYS, "ENABLE_LANGFUSE": "false"}, "LANGFUSE_ENABLED=false")],
