@@ -28,6 +28,8 @@ _logger = _guard.logger
 REQUEST_ID_KEY: Final = "otelbridge.request_id"
 #: Context key of the version given to `request_context`; it stays in this process.
 VERSION_KEY: Final = "otelbridge.version"
+#: Context key of attributes for every span of one item of a run over a dataset, in this process.
+RUN_ATTRIBUTES_KEY: Final = "otelbridge.run_attributes"
 #: Context key set while a `request_context(trace_name=…)` is open: the entry span is kept.
 KEEP_ENTRY_KEY: Final = "otelbridge.keep_entry"
 _BLOCK_KEY: Final = "otelbridge.request_block"
@@ -45,6 +47,7 @@ MAX_BAGGAGE_MEMBERS: Final = 64
 
 _DIRECT_KEYS: Final = (semconv.USER_ID, semconv.SESSION_ID, semconv.LANGFUSE_TRACE_NAME)
 _PREFIX: Final = semconv.LANGFUSE_TRACE_METADATA_PREFIX
+_REQUEST_ID_MEMBER: Final = f"{_PREFIX}request_id"
 _MAX_KEY_CHARACTERS: Final = len(_PREFIX) + MAX_VALUE_CHARACTERS
 
 
@@ -261,6 +264,65 @@ def request_context(
         block.leave()
 
 
+def update_request(
+    *,
+    user_id: str | None = None,
+    session_id: str | None = None,
+    tags: Iterable[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    trace_name: str | None = None,
+    version: str | None = None,
+) -> None:
+    """Say from anywhere in a request what `request_context` says at its beginning.
+
+    For older APIs that name the user late. All spans of the request in this process that have not
+    ended get the values, and what is sent to other services from now on; a `request_context`
+    block opened inside wins. Outside of a span nothing happens.
+    """
+    with _guard.guard("update_request"):
+        context = otel_context.get_current()
+        current = trace.get_current_span(context)
+        if not current.get_span_context().is_valid:
+            return  # nothing would ever take the values away from this thread again
+        members = _members(user_id, session_id, tags, metadata, trace_name, context)
+        node = view.node_of(current)
+        if node is not None:
+            known = dict(node.entry.updates)
+            for key, text in members.items():
+                before = known[key][0] if key in known else baggage.get_baggage(key, context)
+                known[key] = (before, text)
+            node.entry.updates = known  # replaced, not changed: other threads may be reading
+        context = _with_members(context, members)
+        if version is not None and _fits("version", text := _text(version), "version too long"):
+            context = otel_context.set_value(VERSION_KEY, text, context)
+        if trace_name is not None:
+            context = otel_context.set_value(KEEP_ENTRY_KEY, True, context)
+        _stamp_open_spans(context, trace_name is not None)
+        otel_context.attach(context)  # left with the scope around it, see `_Block`
+
+
+def with_updates(context: Context, entry: view.Entry) -> Context:
+    """The context with what `update_request` said elsewhere in the same request."""
+    for key, (before, text) in entry.updates.items():
+        present = baggage.get_baggage(key, context)
+        if present is None or present == before:
+            context = baggage.set_baggage(key, text, context)
+    return context
+
+
+def late_updates(entry: view.Entry, present: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    """The attributes that a span is short of, because `update_request` came after its start."""
+    late: dict[str, AttributeValue] = {}
+    for key, (before, text) in entry.updates.items():
+        seen = present.get(key)
+        if key == semconv.LANGFUSE_TRACE_TAGS:
+            if seen is None or list(seen) == _tags_of(before):
+                late[key] = tuple(_tags_of(text))
+        elif seen is None or seen == before:
+            late[key] = text
+    return late
+
+
 class _Block:
     """One `request_context` being in force; may be left anywhere, in any order.
 
@@ -308,9 +370,28 @@ def _stamp_open_spans(context: Context, named: bool) -> None:
 
 
 def request_id(context: Context | None = None) -> str | None:
-    """The `X-Request-ID` of the request that is being served, if the integration saw one."""
+    """The id of the request that is being served.
+
+    The `X-Request-ID` that came with it, else the id that the service before works under, else the
+    one that the server integration made; None outside of a request.
+    """
     value = otel_context.get_value(REQUEST_ID_KEY, context)
-    return value if isinstance(value, str) else None
+    if not isinstance(value, str):
+        value = baggage.get_baggage(_REQUEST_ID_MEMBER, context)
+    return value if isinstance(value, str) and value else None
+
+
+def with_request_id(value: str, context: Context, *, given: bool) -> Context:
+    """A context whose request has this id, which goes on to the services behind.
+
+    Args:
+        value: At most 200 characters.
+        context: Before inbound headers are read into it.
+        given: The caller named it in a header; one that was made gives way to the caller's baggage.
+    """
+    if given:
+        context = otel_context.set_value(REQUEST_ID_KEY, value, context)
+    return _with_members(context, {_REQUEST_ID_MEMBER: value})
 
 
 def current_trace_id() -> str | None:

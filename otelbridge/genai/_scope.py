@@ -60,6 +60,34 @@ class Scope:
         self.leave()
 
 
+class StepScope:
+    """The context of a generator, current while a step of it runs, wherever that is.
+
+    A step may run in another task or thread than the one before it (a task for each item, a thread
+    pool), and what the generator's body put into the context in one step (a span, a request's user)
+    has to be there in the next one; the consumer's context is as it was in between.
+    """
+
+    __slots__ = ("_context", "_outer")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._outer = context
+
+    def __enter__(self) -> None:
+        self._outer = otel_context.get_current()
+        otel_context.attach(self._context)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._context = otel_context.get_current()
+        otel_context.attach(self._outer)
+
+
 def _live(context: Context) -> Context:
     """The nearest context, from this one outwards, whose scope was not left out of order."""
     while True:

@@ -15,9 +15,11 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, overload
 
+from opentelemetry.trace import set_span_in_context
+
 from otelbridge import semconv
 from otelbridge._guard import guard
-from otelbridge.genai._scope import Scope
+from otelbridge.genai._scope import StepScope
 from otelbridge.genai._span import COMPLETE, STOPPED, Call
 from otelbridge.genai._values import is_text, is_true, text_of
 from otelbridge.genai.spans import evaluate, execute_tool, retrieval, span
@@ -256,18 +258,19 @@ def _wrap_generator(function: Any, observed: _Observed) -> Any:
     @_wraps(function)
     def call_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call, items = observed.open(args, kwargs), _Items()
+        scope = StepScope(set_span_in_context(call.span))
         try:
             generator = function(*args, **kwargs)
             step = functools.partial(next, generator)
             while True:
-                with Scope(call.span):
+                with scope:
                     item = step()
                 observed.first_item(call)
                 items.add(item)
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    with Scope(call.span):
+                    with scope:
                         generator.close()
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - passed on to the body
@@ -292,18 +295,19 @@ def _wrap_async_generator(function: Any, observed: _Observed) -> Any:
     @_wraps(function)
     async def call_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call, items = observed.open(args, kwargs), _Items()
+        scope = StepScope(set_span_in_context(call.span))
         try:
             generator = function(*args, **kwargs)
             step = functools.partial(anext, generator)
             while True:
-                with Scope(call.span):
+                with scope:
                     item = await step()
                 observed.first_item(call)
                 items.add(item)
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    with Scope(call.span):
+                    with scope:
                         await generator.aclose()
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - passed on to the body

@@ -16,39 +16,26 @@ from typing import Any, Final
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind
 
 from otelbridge import _guard, semconv
-from otelbridge.context import REQUEST_ID_KEY
+from otelbridge.context import request_id
+from otelbridge.integrations.entry import (
+    REQUEST_ID_HEADER,
+    HeldEnd,
+    has_header,
+    record_error,
+    with_id,
+)
 from otelbridge.propagation import CHANNEL_KEY
 from otelbridge.view import ReportChannel
 
 _ENVIRON_KEY: Final = "otelbridge.report_channel"
-_MAX_REQUEST_ID_CHARACTERS: Final = 128
 #: Statuses whose responses have no body (RFC 9110 6.4.1).
 _BODILESS: Final = ("1", "204", "304")
 
 StartResponse = Callable[..., Any]
 WsgiApp = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
-
-
-class _HeldEnd:
-    """Takes the place of one span's `end` until the response body is closed."""
-
-    def __init__(self, span: Any) -> None:
-        self._span = span
-        self._end = span.end
-        self._requested = False
-        # An instance attribute shadows the method for this one span; `release` takes it away.
-        span.end = self
-
-    def __call__(self, end_time: int | None = None) -> None:
-        self._requested = True
-
-    def release(self) -> None:
-        """End the span now if its owner has asked for that, else leave the end to the owner."""
-        if self._span.__dict__.pop("end", None) is not None and self._requested:
-            self._end()
 
 
 class _Request:
@@ -61,12 +48,12 @@ class _Request:
         """What the application is called in, also where its span starts with its body only."""
         self._environ = environ
         self._start_response = start_response
-        self._held: _HeldEnd | None = None
+        self._held: HeldEnd | None = None
 
     def _hold(self, span: Any) -> None:
         # Without a server span (an excluded URL) the first span is one of the application's own.
         if span.kind is SpanKind.SERVER:
-            self._held = _HeldEnd(span)
+            self._held = HeldEnd(span)
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], *args: Any, **kwargs: Any
@@ -77,6 +64,8 @@ class _Request:
             answer = self.channel.answer(body_complete=self._body_complete(status, headers))
             if answer is not None:
                 headers = [*headers, (semconv.REPORT_HEADER, answer)]
+            if (own := request_id(self.context)) and not has_header(headers, REQUEST_ID_HEADER):
+                headers = [*headers, (REQUEST_ID_HEADER, own)]
         return self._start_response(status, headers, *args, **kwargs)
 
     def _body_complete(self, status: str, headers: list[tuple[str, str]]) -> bool:
@@ -84,7 +73,7 @@ class _Request:
         return (
             status.startswith(_BODILESS)
             or self._environ.get("REQUEST_METHOD") == "HEAD"
-            or any(name.lower() == "content-length" for name, _ in headers)
+            or has_header(headers, "content-length")
         )
 
     def body_context(self) -> Context:
@@ -96,13 +85,7 @@ class _Request:
 
     def fail(self, error: BaseException) -> None:
         """Record an error that the application let through."""
-        span = self.channel.span
-        if span is None or not span.is_recording() or isinstance(error, GeneratorExit):
-            return
-        if not _is_recorded(span, error):
-            span.record_exception(error)
-        span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
-        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        record_error(self.channel.span, error)
 
     def finish(self) -> None:
         """The body is closed: let the server span end."""
@@ -110,15 +93,6 @@ class _Request:
         if held is not None:
             with _guard.guard("wsgi.finish"):
                 held.release()
-
-
-def _is_recorded(span: Any, error: BaseException) -> bool:
-    """Whether the instrumentation has seen this error on its way out."""
-    return any(
-        event.name == semconv.EXCEPTION_EVENT
-        and (event.attributes or {}).get(semconv.EXCEPTION_MESSAGE) == str(error)
-        for event in span.events
-    )
 
 
 class _Body:
@@ -183,9 +157,8 @@ def serve(app: WsgiApp, environ: dict[str, Any], start_response: StartResponse) 
         return app(environ, start_response)
     request = _Request(environ, start_response)
     environ[_ENVIRON_KEY] = request.channel
-    request_id = _request_id(environ)
-    if request_id:
-        request.base = otel_context.set_value(REQUEST_ID_KEY, request_id, request.base)
+    with _guard.guard("wsgi.request_id"):
+        request.base = with_id(environ.get("HTTP_X_REQUEST_ID"), request.base)
     token = otel_context.attach(request.base)
     try:
         iterable = app(environ, request.start_response)
@@ -201,10 +174,3 @@ def serve(app: WsgiApp, environ: dict[str, Any], start_response: StartResponse) 
         request.finish()  # the server sends the file by itself and must see its own type
         return iterable
     return _Body(iterable, request)
-
-
-def _request_id(environ: dict[str, Any]) -> str | None:
-    value = environ.get("HTTP_X_REQUEST_ID")
-    if not isinstance(value, str) or not value.isprintable():
-        return None
-    return value[:_MAX_REQUEST_ID_CHARACTERS]

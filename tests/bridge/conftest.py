@@ -79,9 +79,7 @@ class Bridge:
         sdk.add_span_processor(
             BridgeSpanProcessor(
                 context=ContextAttributes(environment="test", release=None),
-                marks=ViewMarks(
-                    mode="services", enabled=enabled, capture_content=capture_content
-                ),
+                marks=ViewMarks(mode="services", enabled=enabled, capture_content=capture_content),
                 capture_content=capture_content,
                 next_processor=SimpleSpanProcessor(self.exporter),
             )
@@ -158,5 +156,3 @@ def llm_call() -> Callable[..., Any]:
         return tracer.start_as_current_span(name, attributes=attributes)
 
     return call
-
-

@@ -120,9 +120,7 @@ def test_a_path_without_route_is_one_span_and_no_llm_work(bridge: Bridge, app: A
     assert bridge.view() == {}
 
 
-def test_before_request_functions_may_answer(
-    bridge: Bridge, app: Any, llm_call: LlmCall
-) -> None:
+def test_before_request_functions_may_answer(bridge: Bridge, app: Any, llm_call: LlmCall) -> None:
     """An early return and an abort are answers like any other, LLM work in them included."""
 
     @app.before_request

@@ -13,7 +13,7 @@ import pytest
 from opentelemetry import baggage, trace
 
 import otelbridge
-from otelbridge import _guard
+from otelbridge import _guard, semconv
 from otelbridge.context import MAX_BAGGAGE_BYTES, flatten_metadata
 from tests.bridge.conftest import Bridge
 from tests.bridge.test_services import visit
@@ -74,6 +74,7 @@ def test_every_span_of_the_request_carries_it_here_and_in_the_next_service(
         "langfuse.trace.metadata.n": "3",
         "langfuse.trace.metadata.ids": '[1, "b"]',
         "langfuse.trace.metadata.x": HOSTILE.strip(),
+        "langfuse.trace.metadata.request_id": bridge.one("chat").attributes[semconv.REQUEST_ID],
     }
     for span in spans:
         assert _request_attributes(span) == expected, span.name

@@ -130,9 +130,7 @@ def test_a_streamed_body_keeps_its_context_without_stream_with_context(
             yield "x"
 
     app.add_url_rule("/bare", "bare", lambda: flask.Response(body()))
-    app.add_url_rule(
-        "/held", "held", lambda: flask.Response(flask.stream_with_context(body()))
-    )
+    app.add_url_rule("/held", "held", lambda: flask.Response(flask.stream_with_context(body())))
     base = bridge.serve(app)
     for path in ("/bare", "/held"):
         bridge.exporter.clear()
@@ -415,8 +413,11 @@ def test_a_plain_otel_hop_in_between_breaks_nothing(bridge: Bridge, llm_call: Ll
 
 def test_an_unsampled_parent_is_never_named(bridge: Bridge, llm_call: LlmCall) -> None:
     """A callee that samples what its caller did not is a root of its own view."""
-    bridge.start(sampler=sampling.ParentBased(sampling.ALWAYS_ON,
-                                              remote_parent_not_sampled=sampling.ALWAYS_ON))
+    bridge.start(
+        sampler=sampling.ParentBased(
+            sampling.ALWAYS_ON, remote_parent_not_sampled=sampling.ALWAYS_ON
+        )
+    )
     llm = bridge.app("llm")
 
     @llm.get("/llm")

@@ -162,9 +162,7 @@ def test_a_service_with_langfuse_off_is_in_tempo_only(
     assert services.spans(trace_id, "langfuse") == []
 
 
-def test_a_bad_setting_is_logged_and_the_service_runs(
-    services: Services, tmp_path: Path
-) -> None:
+def test_a_bad_setting_is_logged_and_the_service_runs(services: Services, tmp_path: Path) -> None:
     """A variable that cannot be used switches tracing off; requests are served all the same."""
     services.start(OTELBRIDGE_LLM_VIEW="everything")
     assert visit(f"{services.front_url}/ask") == "42"
