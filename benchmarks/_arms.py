@@ -261,6 +261,7 @@ def environment(url: str, folder: str, compression: str = "gzip") -> dict[str, s
         "OTEL_BSP_MAX_QUEUE_SIZE": "20480",
         "OTELBRIDGE_SPOOL_DIR": folder,
         "OTELBRIDGE_MASKING": "false",
+        "OTELBRIDGE_PRICES": "false",  # no other arm adds a cost to its spans
         "TRACELOOP_METRICS_ENABLED": "false",
         "TRACELOOP_TELEMETRY": "false",
         "HOME": folder,

@@ -138,7 +138,11 @@ class Reader:
             value = variable.parse(given) if given else None
         except ValueError:
             self._origins[variable.name] = origin
-            fallback = f"the default {variable.default} is used"
+            fallback = (
+                "it is taken as not set"
+                if variable.default is None
+                else f"the default {variable.default} is used"
+            )
             self._refuse(variable, origin, given, fallback)
             origin, given, value = "default", "", None
         if not given and variable.default is not None:

@@ -130,6 +130,11 @@ def seconds(value: str) -> float:
     return number
 
 
+def seconds_or_never(value: str) -> float:
+    """A finite number from 0."""
+    return 0.0 if value.strip() == "0" else seconds(value)
+
+
 def milliseconds(value: str) -> float:
     """Seconds, from a whole number of milliseconds above 0."""
     return positive_integer(value) / 1000
@@ -282,7 +287,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     _sdk("OTEL_TRACES_SAMPLER_ARG", None, "what the sampler asks for",
          "Argument of the sampler, such as the ratio of `traceidratio`."),
     _otel("OTEL_BSP_MAX_QUEUE_SIZE", "queue_max_spans", positive_integer, "20480", _WHOLE,
-          "Ended spans that wait for export at most; the oldest are dropped beyond it."),
+          "Ended spans that wait for export at most; the least important are dropped beyond it."),
     _otel("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "batch_max_spans", positive_integer, "512",
           _WHOLE + ", at most the queue size", "Spans in one export request at most."),
     _otel("OTEL_BSP_SCHEDULE_DELAY", "schedule_delay_seconds", milliseconds, "5000",
@@ -395,6 +400,10 @@ VARIABLES: Final[tuple[Variable, ...]] = (
          "Where undelivered spans wait on disk, not encrypted, for the processes of this user "
          "alone (0700). What is to survive a restart of a container needs a volume here. Not "
          "writable: one warning, memory only."),
+    _own("OTELBRIDGE_PROMPTS_DIR", "prompts_directory", text, "~/.local/state/otelbridge/prompts",
+         "path of a directory, or off",
+         "Where the last known prompts of Langfuse's registry are kept for this user alone (0700), "
+         "for a start while Langfuse is away. `off`: no copies."),
     _own("OTELBRIDGE_SPOOL_MAX_BYTES", "spool_max_bytes", byte_count, "256MiB",
          "bytes, or a whole number with KiB, MiB or GiB",
          "The most that they may take for one service and endpoint, over all its processes; the "
@@ -411,6 +420,16 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     _own("OTELBRIDGE_SHUTDOWN_TIMEOUT", "shutdown_timeout_seconds", seconds, "1.5", _SECONDS,
          "The most that delivery may take at the end of the program; the last third of it, at most "
          "0.5 s, is for writing to the spool what could not be delivered."),
+    _own("OTELBRIDGE_MASKING", "masking", text, "true",
+         "true, false, kinds separated by commas, or changes such as +ip,!phone",
+         "Secrets and personal data are taken out of spans before they leave the process. Kinds "
+         "alone: only these (docs/masking.md)."),
+    _own("OTELBRIDGE_MASKING_RULES", "masking_rules", text, None,
+         "path of a .yaml, .json or .toml file, or JSON or YAML text",
+         "Own patterns, texts that may stay, and what becomes of single attributes."),
+    Variable("OTELBRIDGE_MASKING_SALT", "masking_salt", text, None, "at least eight characters",
+             "Key for the rule `hash`: equal texts get equal marks wherever it is the same.",
+             "otelbridge", _OWN, secret=True),
     _own("OTELBRIDGE_ATTRIBUTE_MAX_BYTES", "attribute_max_bytes", byte_limit, "1MiB",
          "bytes from 1024, or a whole number with KiB, MiB or GiB; 0 for no limit",
          "The most that one attribute of a span, an event or a link leaves the process with. JSON "
@@ -427,6 +446,31 @@ VARIABLES: Final[tuple[Variable, ...]] = (
          "LLM work below it. `llm`: LLM spans and the root of the trace. `all`: every span."),
     _own("OTELBRIDGE_LEGACY_GEN_AI_SYSTEM", "legacy_gen_ai_system", boolean, "true", _BOOLEAN,
          "Also write the deprecated `gen_ai.system`, equal to the provider name."),
+    _own("OTELBRIDGE_LEGACY_LANGFUSE_HEADERS", "legacy_langfuse_headers",
+         choice("in", "both", "off"), "in", "in, both or off",
+         "The headers `X-Langfuse-Trace-Id` and `X-Langfuse-Parent-Observation-Id` of services "
+         "without W3C headers. `in`: a request without a valid traceparent continues their trace, "
+         "where inbound context is trusted. `both`: also sent, to trusted hosts."),
+    _own("OTELBRIDGE_COMPAT", "compat", choice("off", "langfuse_v2"), "off", "off or langfuse_v2",
+         "`langfuse_v2`: `langfuse.decorators`, `langfuse.callback` and `langfuse.Langfuse` are "
+         "those of `otelbridge.compat`, so that code for the Langfuse SDK v2 runs unchanged."),
+    _own("OTELBRIDGE_LANGFUSE_SDK_EXPORT", "langfuse_sdk_export", boolean, "false", _BOOLEAN,
+         "Whether the Langfuse SDK also sends its spans to Langfuse itself, beside otelbridge: "
+         "for a time of comparison, and never into one project (docs/migration.md)."),
+    _own("OTELBRIDGE_PRICES", "prices", boolean, "true", _BOOLEAN,
+         "Put a cost on model calls by the built-in price list and the price file. `false`: only "
+         "what callers, caches and providers say; Langfuse then prices the models that it knows."),
+    _own("OTELBRIDGE_PRICES_FILE", "prices_file", text, None, "the path of a TOML file",
+         "Prices of your own: self-hosted and local models, negotiated terms (docs/cost.md)."),
+    _own("OTELBRIDGE_BUDGETS_FILE", "budgets_file", text, None,
+         "the path of a .toml, .json or .yaml file",
+         "What model calls may cost per session, user, team and day (docs/budgets.md)."),
+    _own("OTELBRIDGE_BUDGETS_DIR", "budgets_directory", text, "~/.local/state/otelbridge/budgets",
+         "path of a directory",
+         "Where the processes of this user keep the running sums of budgets; a local disk."),
+    _own("OTELBRIDGE_BUDGETS_RECONCILE", "budgets_reconcile_seconds", seconds_or_never, "300",
+         "seconds, or 0 for never",
+         "How often the running sums are compared with Langfuse's metrics; needs its keys."),
     _own("OTELBRIDGE_LOG_FORMAT", "log_format", choice("json", "text", "off"), "off",
          "json, text or off",
          "Format of the root logger with trace_id, span_id, service and request id; `off` leaves "

@@ -1,6 +1,7 @@
 """The whole exception tree of otelbridge.
 
     OtelbridgeError
+    ├── BudgetExceededError  a model call that a budget does not allow
     ├── ConfigError        a variable or argument that cannot be used
     ├── DependencyError    an optional package or tool that is missing
     ├── IngestError        telemetry that a receiver refuses
@@ -18,6 +19,34 @@ from __future__ import annotations
 
 class OtelbridgeError(Exception):
     """Base of every error that otelbridge raises on purpose."""
+
+
+class BudgetExceededError(OtelbridgeError):
+    """A model call that a budget does not allow; raised before the call is made.
+
+    The one error that a helper raises into the application, and only where a budget with a
+    `limit_usd` was declared.
+
+    Attributes:
+        budget: Name of the budget.
+        key: What it was spent for: `day=2026-11-21,user=u-1`.
+        spent_usd: None where it could not be read and the budget fails closed.
+        limit_usd: The limit.
+    """
+
+    def __init__(
+        self, budget: str, key: str, spent_usd: float | None, limit_usd: float | None
+    ) -> None:
+        self.budget = budget
+        self.key = key
+        self.spent_usd = spent_usd
+        self.limit_usd = limit_usd
+        limit = "no limit" if limit_usd is None else f"${limit_usd:.4f}"
+        spent = "not known" if spent_usd is None else f"${spent_usd:.4f}"
+        super().__init__(f"budget {budget!r} ({key}) allows {limit}, spent: {spent}")
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.budget, self.key, self.spent_usd, self.limit_usd)
 
 
 class ConfigError(OtelbridgeError):

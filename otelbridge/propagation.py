@@ -26,8 +26,8 @@ from opentelemetry.propagators.textmap import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 from opentelemetry.trace.span import TraceState
 
-from otelbridge import _guard, semconv, view
-from otelbridge.context import is_ours
+from otelbridge import _guard, legacy_headers, semconv, view
+from otelbridge.context import is_ours, with_updates
 from otelbridge.trust import TrustedHosts, host_of
 
 _logger = _guard.logger
@@ -66,19 +66,27 @@ class BridgePropagator(TextMapPropagator):
         inner: What `OTEL_PROPAGATORS` names, composed.
         trusted: Which hosts get context.
         trust_inbound: False at an edge: a new trace starts, linked to the caller's.
+        legacy: `in`, `both` or `off` (`OTELBRIDGE_LEGACY_LANGFUSE_HEADERS`).
     """
 
     def __init__(
-        self, inner: TextMapPropagator, *, trusted: TrustedHosts, trust_inbound: bool = True
+        self,
+        inner: TextMapPropagator,
+        *,
+        trusted: TrustedHosts,
+        trust_inbound: bool = True,
+        legacy: Literal["in", "both", "off"] = "in",
     ) -> None:
         self._inner = inner
         self._trusted = trusted
         self._trust_inbound = trust_inbound
+        self._legacy = legacy
 
     @property
     def fields(self) -> set[str]:
-        """The header names that may be written: those of the wrapped propagators."""
-        return self._inner.fields
+        """The header names that may be written: those of the wrapped propagators, and ours."""
+        own = legacy_headers.NAMES if self._legacy == "both" else ()
+        return self._inner.fields.union(own)
 
     def trusts(self, netloc: str) -> bool:
         """Whether a host may see trace context."""
@@ -102,7 +110,10 @@ class BridgePropagator(TextMapPropagator):
             if host != _EXPLICIT and not self._trusted.trusts(host):
                 self.withhold(carrier, host)
                 return
-            self._inner.inject(carrier, _with_member(carrier, context), setter)
+            stamped = _with_member(carrier, context)
+            self._inner.inject(carrier, stamped, setter)
+            if self._legacy == "both":
+                legacy_headers.write(carrier, stamped, setter)
 
     def withhold(self, carrier: Any, host: str) -> None:
         """Take the context headers off a carrier that goes to an untrusted host."""
@@ -122,13 +133,21 @@ class BridgePropagator(TextMapPropagator):
         with _guard.guard("propagation.extract"):
             clean: Any = _CleanGetter(getter)
             if self._trust_inbound:
-                return self._inner.extract(carrier, base, clean)
+                found = self._inner.extract(carrier, base, clean)
+                if self._legacy == "off" or _has_other_span(found, base):
+                    return found
+                return legacy_headers.read(carrier, found, clean)
             remote = trace.get_current_span(
                 self._inner.extract(carrier, Context(), clean)
             ).get_span_context()
             if remote.is_valid:
                 return otel_context.set_value(UNTRUSTED_REMOTE_KEY, remote, base)
         return base
+
+
+def _has_other_span(found: Context, base: Context) -> bool:
+    """Whether a valid traceparent came in."""
+    return trace.get_current_span(found) is not trace.get_current_span(base)
 
 
 def _carrier_host(carrier: Any) -> str | None:
@@ -146,6 +165,7 @@ def _with_member(carrier: Any, context: Context | None) -> Context:
     node = view.node_of(span)
     if node is None:
         return current
+    current = with_updates(current, node.entry)
     own = span.get_span_context()
     sender = trace.format_span_id(own.span_id)
     name = node.name_below()
@@ -155,7 +175,9 @@ def _with_member(carrier: Any, context: Context | None) -> Context:
             view.call_started(node.entry, own.span_id, awaited=host is not None)
         else:
             name = None  # no report can come back: nothing is named in advance
-    member = view.Member(name.span_id, sender, name.firm) if name is not None else None
+    member = None
+    if name is not None:
+        member = view.Member(name.span_id, sender, name.firm, node.counts_below())
     if member is None and semconv.TRACESTATE_MEMBER not in own.trace_state:
         return current
     others = [item for item in own.trace_state.items() if item[0] != semconv.TRACESTATE_MEMBER]

@@ -12,19 +12,24 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import propagate, trace
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.util._importlib_metadata import entry_points
 
 from otelbridge import _guard, self_metrics, semconv
 from otelbridge._version import __version__
+from otelbridge.cost import pricing
+from otelbridge.cost.custom import NO_PRICES, read_prices_file
 from otelbridge.exporters.lifecycle import hold_sigterm, leave_sigterm, on_sigterm
 from otelbridge.genai._config import GenAiConfig, set_config
+from otelbridge.langfuse import active, budget, scores
+from otelbridge.legacy_headers import ContinuingIds
 from otelbridge.links import (
     NO_LINKS,
     TraceLinks,
@@ -36,13 +41,22 @@ from otelbridge.links import (
 from otelbridge.logs import install_log_format, show_own_lines
 from otelbridge.processors.context import ContextAttributes
 from otelbridge.processors.llm_view import ViewMarks
-from otelbridge.processors.pipeline import BridgeSpanProcessor, ExportPath
+from otelbridge.processors.pipeline import BridgeSpanProcessor, ExportPath, Settling
+from otelbridge.processors.pricing import priced
+from otelbridge.processors.sdk_tracer import BridgeTracerProvider
 from otelbridge.propagation import BridgePropagator
 from otelbridge.settings import Settings, set_environment_defaults
 from otelbridge.trust import TrustedHosts
 
+if TYPE_CHECKING:
+    from otelbridge.masking.rules import Masking
+    from otelbridge.masking.spans import SpanMasking
+
 _logger = _guard.logger
 _DISTRO: Final = "otelbridge"
+#: Processors that send nothing beside us (`integrations.langfuse_sdk`).
+_SILENCED: Final = ("LangfuseSpanProcessor",)
+_DAY_SECONDS: Final = 86_400.0
 #: Beyond the time that an export path was given: for writing what it has to the spool.
 _GRACE_SECONDS: Final = 2.0
 
@@ -62,7 +76,11 @@ _state = _State()
 
 
 def configure(
-    settings: Settings | None = None, *, instrument: bool = True, **overrides: Any
+    settings: Settings | None = None,
+    *,
+    instrument: bool = True,
+    masking: Masking | str | bool | None = None,
+    **overrides: Any,
 ) -> TracerProvider | None:
     """Switch tracing on for this process; further calls change nothing.
 
@@ -70,22 +88,35 @@ def configure(
         settings: Defaults to `Settings.from_env(**overrides)`.
         instrument: Also instrument Flask, httpx, httpx2 and threads, now or when the application
             imports them; False where `opentelemetry-instrument` does that.
+        masking: Rules in code, in place of those of the environment; True, False or text is the
+            same as OTELBRIDGE_MASKING.
         overrides: Single settings, which win over the environment (see `Settings.from_env`).
     Returns:
         The provider in use: an SDK provider that the application had set before is completed, not
         replaced. None with OTEL_SDK_DISABLED=true, or when another library's provider is in place.
     Raises:
-        ConfigError: a setting that cannot be used.
+        ConfigError: a setting, or a file that it names, cannot be used.
     """
+    # Imported here: patterns take 20 ms to compile, which `import otelbridge` need not wait for.
+    from otelbridge.masking.spans import masking_rule
+
+    own_rules = None
+    if isinstance(masking, str | bool):
+        overrides["masking"] = masking
+    else:
+        own_rules = masking
     with _state.lock:
         if _state.settings is not None:
-            if settings not in (None, _state.settings) or overrides:
+            if settings not in (None, _state.settings) or overrides or own_rules is not None:
                 _logger.warning(
                     "otelbridge: configure() was called before in this process; the arguments of "
                     "this call are ignored. Call otelbridge.shutdown() first to start again."
                 )
             return _state.provider
         chosen = Settings.from_env(**overrides) if settings is None else settings
+        custom_prices = read_prices_file(chosen.prices_file) if chosen.prices_file else NO_PRICES
+        mask = masking_rule(chosen, own_rules)
+        budget.use(chosen)
         set_environment_defaults(capture_content=chosen.capture_content)
         install_log_format(chosen)
         show_own_lines()
@@ -94,16 +125,21 @@ def configure(
             GenAiConfig(
                 capture_content=chosen.capture_on_span,
                 legacy_gen_ai_system=chosen.legacy_gen_ai_system,
+                prices=chosen.prices,
             )
         )
+        pricing.set_prices(enabled=chosen.prices, custom=custom_prices)
         propagate.set_global_textmap(_propagator(chosen))
+        scores.use(chosen, own_rules)  # first: what is registered last for the exit runs first
         if not chosen.sdk_disabled:
-            _install(chosen)
+            _install(chosen, mask)
             if _state.processor is not None:
                 _deliver_at_sigterm(chosen.shutdown_timeout_seconds)
+        _serve_langfuse_sdk(chosen)
         if instrument:
             instrument_libraries(stock=not chosen.sdk_disabled)
         _state.settings = chosen
+        active.use(chosen)
         return _state.provider
 
 
@@ -178,14 +214,17 @@ def _propagator(settings: Settings) -> BridgePropagator:
             )
     trusted = TrustedHosts(settings.trusted_hosts, in_cluster=settings.in_cluster)
     return BridgePropagator(
-        CompositePropagator(found), trusted=trusted, trust_inbound=settings.trust_inbound
+        CompositePropagator(found),
+        trusted=trusted,
+        trust_inbound=settings.trust_inbound,
+        legacy=settings.legacy_langfuse_headers,
     )
 
 
-def _install(settings: Settings) -> None:
+def _install(settings: Settings, mask: SpanMasking | None) -> None:
     existing = trace.get_tracer_provider()
     if isinstance(existing, TracerProvider):
-        _complete(existing, settings)
+        _complete(existing, settings, mask)
         return
     if not isinstance(existing, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
         _logger.warning(
@@ -195,13 +234,14 @@ def _install(settings: Settings) -> None:
             type(existing).__qualname__,
         )
         return
-    provider = TracerProvider(
+    provider = BridgeTracerProvider(
         resource=_resource(settings),
         span_limits=_span_limits(settings),
         shutdown_on_exit=False,  # it has no deadline: a dead endpoint holds the exit for 30 s
+        id_generator=ContinuingIds(RandomIdGenerator()),
     )
     atexit.register(shutdown, settings.shutdown_timeout_seconds)
-    processor = _bridge_processor(settings, _export_path(settings))
+    processor = _bridge_processor(settings, _export_path(settings, mask))
     provider.add_span_processor(processor)
     trace.set_tracer_provider(provider)
     _state.provider, _state.processor, _state.owns_provider = provider, processor, True
@@ -224,26 +264,32 @@ def _span_limits(settings: Settings) -> SpanLimits:
     return SpanLimits(unset, unset, unset, limit, unset, unset, unset, unset)
 
 
-def _complete(provider: TracerProvider, settings: Settings) -> None:
+def _complete(provider: TracerProvider, settings: Settings, mask: SpanMasking | None) -> None:
     """Add our processor to a provider that somebody else built."""
-    others = _exporters_of(provider)
-    export_path = None if settings.config_file else _export_path(settings)
+    others = _exporters_of(provider, ignored=() if settings.langfuse_sdk_export else _SILENCED)
+    export_path = None if settings.config_file else _export_path(settings, mask)
     processor = _bridge_processor(settings, export_path)
     provider.add_span_processor(processor)
+    if not isinstance(provider.id_generator, ContinuingIds):
+        # For tracers made from now on; upstream's type is narrower than what it takes.
+        provider.id_generator = ContinuingIds(provider.id_generator)  # type: ignore[assignment]
     if others:
         _logger.warning(
             "otelbridge: the tracer provider was set before and also exports through %s; spans "
-            "that leave there are outside of what otelbridge promises (LLM view, content policy).",
+            "that leave there are outside of what otelbridge promises (LLM view, content policy, "
+            "masking).",
             ", ".join(others),
         )
     _state.provider, _state.processor, _state.owns_provider = provider, processor, False
 
 
-def _exporters_of(provider: TracerProvider) -> list[str]:
+def _exporters_of(provider: TracerProvider, ignored: tuple[str, ...]) -> list[str]:
     active = getattr(provider, "_active_span_processor", None)
     found = []
     for processor in getattr(active, "_span_processors", ()):
         if isinstance(processor, BridgeSpanProcessor):  # shut down before this `configure`
+            continue
+        if type(processor).__name__ in ignored:
             continue
         exporter = getattr(processor, "span_exporter", None) or getattr(
             getattr(processor, "_batch_processor", None), "_exporter", None
@@ -281,17 +327,39 @@ def _bridge_processor(
     )
 
 
-def _export_path(settings: Settings) -> ExportPath | None:
+def _export_path(settings: Settings, mask: SpanMasking | None) -> ExportPath | None:
     # Imported here: a process that exports nothing by itself (the tests') needs none of it.
     from otelbridge.exporters.otlp import export_path, own_paths
 
-    path = export_path(settings, pages_of(settings))
+    settle = Settling(
+        legacy_gen_ai_system=settings.legacy_gen_ai_system,
+        capture_content=settings.capture_on_span,
+    )
+    steps = (settle, priced) if mask is None else (settle, priced, mask)
+    path = export_path(settings, pages_of(settings), steps)
+    if path is not None:
+        path.settles = True
     self_metrics.watch(own_paths(path))
     return path
 
 
+def _serve_langfuse_sdk(settings: Settings) -> None:
+    """The Langfuse SDK's spans leave by us only; with the v2 switch its old imports work."""
+    import wrapt
+
+    from otelbridge.integrations import langfuse_sdk, langfuse_v2
+
+    # Where we send Langfuse nothing for want of a way, the SDK keeps its own.
+    no_way = settings.langfuse.enabled and settings.langfuse_off_reason is not None
+    langfuse_sdk.let_sdk_export(settings.langfuse_sdk_export or no_way)
+    hook = _guard.guarded("langfuse sdk", None)(langfuse_sdk.patch)
+    wrapt.register_post_import_hook(hook, "langfuse._client.span_processor")
+    if settings.compat == "langfuse_v2":
+        langfuse_v2.install()
+
+
 def instrument_libraries(*, stock: bool) -> None:
-    """Instrument Flask, httpx and httpx2 when they are imported (or now), and threads.
+    """Instrument Flask, Starlette, FastAPI, httpx and httpx2 when they are imported, and threads.
 
     Args:
         stock: Also apply OpenTelemetry's own instrumentations; False where
@@ -299,12 +367,15 @@ def instrument_libraries(*, stock: bool) -> None:
     """
     import wrapt
 
-    from otelbridge.integrations import flask, http_clients
+    from otelbridge.integrations import flask, http_clients, starlette
 
     hooks: dict[str, Callable[[Any], None]] = {
         "flask": flask.instrument if stock else flask.patch,
         "httpx": http_clients.instrument if stock else http_clients.patch,
         "httpx2": http_clients.instrument if stock else http_clients.patch,
+        "starlette.applications": starlette.patch,
+        "starlette.responses": starlette.patch_responses,
+        "fastapi.applications": starlette.patch_fastapi,
     }
     for name, hook in hooks.items():
         wrapt.register_post_import_hook(_guard.guarded(f"instrument {name}", None)(hook), name)
@@ -323,12 +394,15 @@ def flush(timeout_seconds: float = 5.0) -> bool:
         Whether the export path was done in time; False does not mean that anything was lost.
     """
     processor = _state.processor
+    timeout_seconds = _bounded(timeout_seconds)
+    deadline = time.monotonic() + timeout_seconds
     if processor is None:
-        return True
+        return scores.flush_scores(timeout_seconds)
     # force_flush of the SDK ignores its timeout (measured 22-30 s for 2 s), hence the own thread.
-    return _within(
+    flushed = _within(
         lambda: processor.force_flush(int(timeout_seconds * 1000)), timeout_seconds, "flush"
     )
+    return scores.flush_scores(max(0.0, deadline - time.monotonic())) and flushed
 
 
 def shutdown(timeout_seconds: float = 5.0) -> bool:
@@ -339,18 +413,28 @@ def shutdown(timeout_seconds: float = 5.0) -> bool:
         `configure()` may be called again afterwards; OpenTelemetry keeps the first provider of a
         process, which then exports nothing more.
     """
+    timeout_seconds = _bounded(timeout_seconds)
     with _state.lock:
         processor, _state.processor = _state.processor, None
         _state.settings = None
+        active.use(None)
         _state.provider = None
         atexit.unregister(shutdown)
     hold_sigterm()  # SIGTERM would end the process in the middle of this
     try:
-        return processor is None or _within(
+        deadline = time.monotonic() + timeout_seconds
+        scores.begin_stop(timeout_seconds)  # ends beside the spans, not behind them
+        delivered = processor is None or _within(
             lambda: processor.end(timeout_seconds), timeout_seconds + _GRACE_SECONDS, "shutdown"
         )
+        return scores.stop(max(0.0, deadline - time.monotonic())) and delivered
     finally:
         leave_sigterm()
+
+
+def _bounded(seconds: float) -> float:
+    """From 0 to a day: locks and clocks take no infinity, and what is no number is 0."""
+    return min(max(0.0, seconds), _DAY_SECONDS)
 
 
 def _within(action: Callable[[], object], timeout_seconds: float, place: str) -> bool:

@@ -98,11 +98,12 @@ def export_stats() -> dict[str, dict[str, float]]:
 
     Returns:
         Destination (`collector`; `tempo` and `langfuse` in direct export) to its counts since the
-        start of the process, in spans: `created`, `exported`, `spooled` (to disk), `left_out` (not
-        for this destination), `queued`, `held` (in memory, for want of a usable spool), one
-        `dropped_<reason>` for each reason that occurred, `dropped` for all of them together; also
-        `queued_bytes`, `spool_bytes` and `spool_oldest_age_seconds` (by all processes of the
-        service), `requests`, `failures` (in requests), `last_latency_seconds`. `guard` to
+        start of the process, in spans: `created`, `exported` (also those that earlier processes
+        left on disk), `spooled` (to disk), `left_out` (not for this destination), `queued`, `held`
+        (in memory, for want of a usable spool), one `dropped_<reason>` for each reason that
+        occurred, `dropped` for all of them together; also `queued_bytes`, `spool_bytes` and
+        `spool_oldest_age_seconds` (by all processes of the service), `requests`,
+        `accepted_requests`, `failures` (in requests), `last_latency_seconds`. `guard` to
         `failures`, errors that were swallowed. Without an own export path only `guard` is there.
     """
     found: dict[str, dict[str, float]] = {}

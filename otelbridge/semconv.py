@@ -23,6 +23,7 @@ TELEMETRY_DISTRO_VERSION: Final = "telemetry.distro.version"
 
 # -- general span attributes [core] ---------------------------------------------------------------
 ERROR_TYPE: Final = "error.type"
+SERVER_ADDRESS: Final = "server.address"
 USER_ID: Final = "user.id"  # also read by Langfuse
 SESSION_ID: Final = "session.id"  # also read by Langfuse
 URL_FULL: Final = "url.full"
@@ -70,6 +71,8 @@ GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: Final = (
     "gen_ai.usage.cache_creation.input_tokens"  # core 1.40-1.41; the one that Langfuse reads
 )
 GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+GEN_AI_USAGE_AUDIO_INPUT_TOKENS: Final = "gen_ai.usage.audio.input_tokens"
+GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS: Final = "gen_ai.usage.audio.output_tokens"
 GEN_AI_USAGE_TOTAL_TOKENS: Final = "gen_ai.usage.total_tokens"  # no semconv name; Langfuse reads it
 GEN_AI_USAGE_COST: Final = "gen_ai.usage.cost"  # USD, double; no semconv name, read by Langfuse
 
@@ -154,8 +157,29 @@ OVERSIZE: Final = "otelbridge.oversize"  # within the Collector: a value may be 
 BRANCH: Final = "otelbridge.branch"  # resource: "tempo" once the Tempo rule has been applied
 CACHED: Final = "otelbridge.cached"  # true: answered from a cache, no model call
 COST_SOURCE: Final = "otelbridge.cost.source"  # "caller", or the price list and its version
+COST_DATE: Final = "otelbridge.cost.date"  # YYYY-MM-DD: the day that the prices were right
+COST_PROCESSING: Final = "otelbridge.cost.processing"  # "batch": billed as a batch request
+COST_COUNTED_BY: Final = "otelbridge.cost.counted_by"  # span id or "caller": cost stands there
+UNCOUNTED_PREFIX: Final = "otelbridge.uncounted."  # usage and cost that another span counts
+CACHE_WRITE_1H_TOKENS: Final = "otelbridge.usage.cache_write_1h_tokens"  # of cache_write tokens
 STREAM_ENDING: Final = "otelbridge.stream.ending"  # complete | stopped | failed | cancelled
 REQUEST_ID: Final = "otelbridge.request_id"  # X-Request-ID of the request
+EXPERIMENT_ID: Final = "langfuse.experiment.id"  # of a run over a dataset; Langfuse v4 reads these
+EXPERIMENT_NAME: Final = "langfuse.experiment.name"
+EXPERIMENT_DESCRIPTION: Final = "langfuse.experiment.description"
+EXPERIMENT_METADATA: Final = "langfuse.experiment.metadata"  # JSON
+EXPERIMENT_DATASET_ID: Final = "langfuse.experiment.dataset.id"
+EXPERIMENT_ITEM_ID: Final = "langfuse.experiment.item.id"
+EXPERIMENT_ITEM_METADATA: Final = "langfuse.experiment.item.metadata"  # JSON
+EXPERIMENT_ITEM_EXPECTED_OUTPUT: Final = "langfuse.experiment.item.expected_output"  # JSON
+EXPERIMENT_ITEM_ROOT: Final = "langfuse.experiment.item.root_observation_id"
+VARIANT: Final = "langfuse.trace.metadata.variant"  # of an experiment: metadata of the trace
+SCORE_ID: Final = "otelbridge.score.id"  # on the span of a score: its id in Langfuse
+SCORE_TRACE_ID: Final = "otelbridge.score.trace_id"  # the trace that was judged, also a link
+BUDGET_NAME: Final = "otelbridge.budget.name"  # the budget that is nearest to its end
+BUDGET_SPENT: Final = "otelbridge.budget.spent_usd"  # double, before the call
+BUDGET_LIMIT: Final = "otelbridge.budget.limit_usd"  # double
+BUDGET_EVENT: Final = "otelbridge.budget.cheaper_model"  # span event: which was taken for which
 TRACESTATE_MEMBER: Final = "otelbridge"  # W3C tracestate key of the LLM view
 REPORT_HEADER: Final = "X-Otelbridge-Llm"  # response header: yes | no | maybe
 

@@ -110,6 +110,7 @@ class Settings:
         in_cluster: Whether this process runs in Kubernetes, where `name.namespace` is a service.
         exporter: `bridge` or `stock`.
         spool_directory: Absolute path; `~` is filled in.
+        prompts_directory: Absolute path of offline copies of prompts; empty for none.
         spool_max_bytes: Cap for one service and endpoint; 0 means nothing goes to disk.
         spool_mode: `on-failure` or `write-ahead`.
         spool_fsync: `never`, `interval` or `always`.
@@ -119,6 +120,10 @@ class Settings:
         attribute_max_bytes: Bytes of one attribute at export; 0 for no limit.
         span_max_bytes: Bytes of all attributes of a span; 0 for no limit.
         llm_view: `services`, `llm` or `all`.
+        legacy_langfuse_headers: `in`, `both` or `off`.
+        compat: `off` or `langfuse_v2`.
+        budgets_directory: Absolute path; `~` is filled in.
+        budgets_reconcile_seconds: 0 for never.
         log_format: `json`, `text` or `off`.
         grafana_links: `explore` or `dashboard`.
         origins: Variable name to `argument`, `environment`, `environment (ALIAS)` or `default`.
@@ -147,14 +152,26 @@ class Settings:
     in_cluster: bool
     exporter: str
     spool_directory: str
+    prompts_directory: str
     spool_max_bytes: int
     spool_mode: str
     spool_fsync: Literal["never", "interval", "always"]
     shutdown_timeout_seconds: float
+    masking: str
+    masking_rules: str | None
+    masking_salt: str | None = field(repr=False)
     attribute_max_bytes: int
     span_max_bytes: int
     llm_view: str
     legacy_gen_ai_system: bool
+    legacy_langfuse_headers: Literal["in", "both", "off"]
+    compat: str
+    langfuse_sdk_export: bool
+    prices: bool
+    prices_file: str | None
+    budgets_file: str | None
+    budgets_directory: str
+    budgets_reconcile_seconds: float
     log_format: str
     tempo_url: str
     grafana_url: str | None
@@ -276,14 +293,26 @@ class Settings:
             in_cluster=reader.get("KUBERNETES_SERVICE_HOST"),
             exporter=exporter,
             spool_directory=_absolute(reader.get("OTELBRIDGE_SPOOL_DIR")),
+            prompts_directory=_directory_or_off(reader.get("OTELBRIDGE_PROMPTS_DIR")),
             spool_max_bytes=spool_max_bytes,
             spool_mode=spool_mode,
             spool_fsync=reader.get("OTELBRIDGE_SPOOL_FSYNC"),
             shutdown_timeout_seconds=reader.get("OTELBRIDGE_SHUTDOWN_TIMEOUT"),
+            masking=reader.get("OTELBRIDGE_MASKING"),
+            masking_rules=reader.get("OTELBRIDGE_MASKING_RULES"),
+            masking_salt=reader.get("OTELBRIDGE_MASKING_SALT"),
             attribute_max_bytes=reader.get("OTELBRIDGE_ATTRIBUTE_MAX_BYTES"),
             span_max_bytes=reader.get("OTELBRIDGE_SPAN_MAX_BYTES"),
             llm_view=reader.get("OTELBRIDGE_LLM_VIEW"),
             legacy_gen_ai_system=reader.get("OTELBRIDGE_LEGACY_GEN_AI_SYSTEM"),
+            legacy_langfuse_headers=reader.get("OTELBRIDGE_LEGACY_LANGFUSE_HEADERS"),
+            compat=reader.get("OTELBRIDGE_COMPAT"),
+            langfuse_sdk_export=reader.get("OTELBRIDGE_LANGFUSE_SDK_EXPORT"),
+            prices=reader.get("OTELBRIDGE_PRICES"),
+            prices_file=reader.get("OTELBRIDGE_PRICES_FILE"),
+            budgets_file=reader.get("OTELBRIDGE_BUDGETS_FILE"),
+            budgets_directory=_absolute(reader.get("OTELBRIDGE_BUDGETS_DIR")),
+            budgets_reconcile_seconds=reader.get("OTELBRIDGE_BUDGETS_RECONCILE"),
             log_format=reader.get("OTELBRIDGE_LOG_FORMAT"),
             tempo_url=reader.base_url("OTELBRIDGE_TEMPO_URL") or "",
             grafana_url=reader.base_url("OTELBRIDGE_GRAFANA_URL"),
@@ -299,6 +328,10 @@ def _absolute(path: str) -> str:
     if expanded.startswith("~"):
         expanded = os.path.join(tempfile.gettempdir(), f"otelbridge-{os.getuid()}", expanded[2:])
     return os.path.abspath(expanded)
+
+
+def _directory_or_off(path: str) -> str:
+    return "" if path.strip().lower() == "off" else _absolute(path)
 
 
 def _otlp(reader: Reader, exporter: str, exporter_protocol: str | None) -> OtlpSettings:

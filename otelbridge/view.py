@@ -22,7 +22,7 @@ from otelbridge import _guard, semconv
 
 Answer = Literal["yes", "no", "maybe"]
 NODE_ATTRIBUTE: Final = "_otelbridge_node"
-_MEMBER: Final = re.compile(r"^([0-9a-f]{16})-([0-9a-f]{16})-([fp])$")
+_MEMBER: Final = re.compile(r"^([0-9a-f]{16})-([0-9a-f]{16})-([fp])(?:-([ce]))?$")
 _ZERO: Final = "0" * 16
 
 
@@ -36,6 +36,13 @@ class LiveSpan(Protocol):
         """Write one attribute."""
 
 
+class OpenCall(Protocol):
+    """The part of a call's state that headers are written from."""
+
+    def counts_for_callee(self, node: Node) -> str:
+        """What an open model call at this node counts for a callee: `c`, `e` or empty text."""
+
+
 class Name(NamedTuple):
     """A parent in the view: its span id (16 hex digits), and whether it is already kept."""
 
@@ -45,14 +52,22 @@ class Name(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """The `otelbridge` member of W3C tracestate: `<view parent>-<sender span id>-<f|p>`."""
+    """The `otelbridge` member of W3C tracestate: `<view parent>-<sender span id>-<f|p>`.
+
+    With `-c` or `-e` at its end an open model call of the caller (a chat, an embedding) counts
+    usage and cost of this request.
+    """
 
     view_parent: str
     sender: str
     firm: bool
+    counted: str = ""
+    """`c`, `e` or empty text."""
 
     def __str__(self) -> str:
-        return f"{self.view_parent}-{self.sender}-{'f' if self.firm else 'p'}"
+        kind = "f" if self.firm else "p"
+        counted = f"-{self.counted}" if self.counted else ""
+        return f"{self.view_parent}-{self.sender}-{kind}{counted}"
 
 
 def parse_member(value: str | None) -> Member | None:
@@ -60,7 +75,7 @@ def parse_member(value: str | None) -> Member | None:
     found = _MEMBER.match(value) if value else None
     if found is None or found[1] == _ZERO or found[2] == _ZERO:
         return None
-    return Member(found[1], found[2], found[3] == "f")
+    return Member(found[1], found[2], found[3] == "f", found[4] or "")
 
 
 class ReportChannel:
@@ -98,7 +113,8 @@ class Entry:
 
     __slots__ = (
         "__weakref__", "_answer", "_ended", "_kept", "_lock", "_pending", "_span", "_upstream",
-        "_work", "can_be_kept", "first_input", "last_output", "span_id",
+        "_work", "can_be_kept", "counted_by_caller", "first_input", "last_output", "span_id",
+        "updates",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +122,10 @@ class Entry:
     ) -> None:
         self.span_id = span_id
         self.can_be_kept = can_be_kept
+        self.counted_by_caller = ""
+        """What an open model call of the caller counts (`Member.counted`)."""
+        self.updates: dict[str, tuple[object, str]] = {}
+        """What `context.update_request` said: baggage member to (value before, value)."""
         self._upstream = upstream
         self._span = weakref.ref(span)
         self._lock = threading.Lock()
@@ -143,12 +163,20 @@ class Entry:
             return None
         return Name(upstream.span_id, self._answer is not None)
 
+    @property
+    def sure_name(self) -> str:
+        """Its own span id (16 hex digits) if that may be named for certain, else empty text."""
+        # Without the lock: `end` settles `_kept` before `_ended`, and after that nobody does.
+        return self.span_id if self.can_be_kept and (not self._ended or self._kept) else ""
+
     def claim(self) -> Name | None:
         """Note LLM work below: keeps the entry span, or makes the caller hear of it.
 
         Returns:
             The parent that a span in the view may name, as `name`.
         """
+        if self._kept:  # for good, and the work is noted
+            return Name(self.span_id, True)
         newly_kept = False
         with self._lock:
             if not self._work:
@@ -220,16 +248,39 @@ class Entry:
             self.last_output = (end_ns, text)
 
 
+# Nodes by span id for as long as their span or a child is alive: finds the node of an ended span's
+# read-only copy and of a local parent that is given as a bare span context. A dying node leaves by
+# itself: a WeakValueDictionary costs every span a microsecond more.
+_nodes: dict[int, weakref.ref[Node]] = {}
+
+
 class Node:
     """A recording span's place in the view."""
 
-    __slots__ = ("__weakref__", "ancestor", "entry", "is_entry", "kept", "named", "own", "span_id")
+    __slots__ = (
+        "__weakref__", "_hex", "above", "ancestor", "call", "entry", "id", "is_entry", "kept",
+        "live", "named", "own",
+    )  # fmt: skip
 
+    # By position: keywords cost every span of the host a fifth of a microsecond.
     def __init__(
-        self, span_id: str, entry: Entry, *, ancestor: str | None, named: str, kept: bool, own: bool
+        self,
+        span: Any,
+        id: int,
+        entry: Entry,
+        above: Node | None,
+        ancestor: str | None,
+        named: str,
+        kept: bool,
+        own: bool,
     ) -> None:
-        self.span_id = span_id
+        self.id = id
+        self._hex = ""
+        self.live = weakref.ref(span)
+        """The span for as long as somebody holds it."""
         self.entry = entry
+        self.above = above
+        """Of the local parent; None for the entry."""
         self.named = named
         """The parent that its marks named at its start: 16 hex digits or empty text."""
         self.ancestor = ancestor
@@ -237,7 +288,27 @@ class Node:
         self.kept = kept
         self.own = own
         """False where this service's spans never enter the view: they do not count as LLM work."""
-        self.is_entry = entry.span_id == span_id
+        self.is_entry = above is None
+        self.call: OpenCall | None = None
+        """What `processors.one_price` keeps of the span."""
+
+    def __del__(self, nodes: dict[int, weakref.ref[Node]] = _nodes) -> None:
+        known = nodes.pop(self.id, None)
+        if known is not None and known() not in (None, self):  # another processor's
+            nodes[self.id] = known
+
+    @property
+    def span_id(self) -> str:
+        """16 hex digits."""
+        if not self._hex:  # most spans are nobody's parent in the view
+            self._hex = f"{self.id:016x}"
+        return self._hex
+
+    def counts_below(self) -> str:
+        """What a model call that is open here counts for a callee (`Member.counted`)."""
+        if self.call is None:
+            return self.entry.counted_by_caller
+        return self.call.counts_for_callee(self)
 
     def name_below(self) -> Name | None:
         """Who a child of this span may name as parent."""
@@ -248,17 +319,14 @@ class Node:
         return self.entry.name()
 
 
-# Nodes by span id for as long as their span or a child is alive: finds the node of an ended span's
-# read-only copy and of a local parent that is given as a bare span context.
-_nodes: weakref.WeakValueDictionary[int, Node] = weakref.WeakValueDictionary()
 _calls: dict[int, list[tuple[Entry, bool]]] = {}
 _calls_lock = _guard.fork_safe_lock()
 
 
-def attach(span: Any, span_id: int, node: Node) -> None:
+def attach(span: Any, node: Node) -> None:
     """Tie a node to its span, for as long as that lives."""
     setattr(span, NODE_ATTRIBUTE, node)
-    _nodes[span_id] = node
+    _nodes[node.id] = weakref.ref(node)
 
 
 def node_of(span: Any) -> Node | None:
@@ -267,12 +335,13 @@ def node_of(span: Any) -> Node | None:
     if node is not None or span is None:
         return node if isinstance(node, Node) else None
     context = span.get_span_context()
-    return None if context.is_remote else _nodes.get(context.span_id)
+    return None if context.is_remote else node_by_id(context.span_id)
 
 
 def node_by_id(span_id: int) -> Node | None:
     """The node of a span that is known by its id only."""
-    return _nodes.get(span_id)
+    known = _nodes.get(span_id)
+    return known() if known is not None else None
 
 
 def call_started(entry: Entry, sender: int, *, awaited: bool = False) -> None:

@@ -22,8 +22,11 @@ from typing import Any, TypeVar
 import hypothesis
 import pytest
 from hypothesis.internal.conjecture import providers
+from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.common import http as otlp_http
+from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.util._once import Once
 
 from otelbridge import _guard
@@ -125,6 +128,15 @@ def _forget_provider() -> None:
     trace._TRACER_PROVIDER_SET_ONCE = Once()
 
 
+def _forget_meter_provider() -> None:
+    provider: Any = metrics_internal._METER_PROVIDER
+    if provider is not None:
+        provider.shutdown()
+    metrics_internal._METER_PROVIDER = None
+    metrics_internal._METER_PROVIDER_SET_ONCE = Once()
+    metrics_internal._PROXY_METER_PROVIDER = metrics_internal._ProxyMeterProvider()
+
+
 def _shut_down() -> None:
     """End what `configure` has started in this process."""
     assembly = sys.modules.get("otelbridge.provider")
@@ -158,7 +170,15 @@ def fresh_opentelemetry() -> Iterator[None]:
     yield
     _shut_down()
     _forget_provider()
+    _forget_meter_provider()
+    otel_context.attach(Context())
     propagate.set_global_textmap(textmap)
+    budgets = sys.modules.get("otelbridge.budgets.checking")
+    if budgets is not None:
+        budgets.reset()
+    integration = sys.modules.get("otelbridge.integrations.starlette")
+    if integration is not None:  # a test's own server is no service under test
+        integration._state["instrument_apps"] = False
     config = sys.modules.get("otelbridge.genai._config")
     if config is not None:
         config.set_config(config.GenAiConfig())

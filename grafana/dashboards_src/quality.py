@@ -1,8 +1,8 @@
 """The dashboard *Quality*: whether answers are good, and with which prompt and variant.
 
-Scores are the `gen_ai.evaluation.*` attributes of spans: the helper `evaluate` writes them today,
-the scores of users and of experiments will. They are doubles; a score may also be a label without
-a number. Prompts are known by `gen_ai.prompt.name` and `.version`, variants by the trace's metadata
+Scores are the `gen_ai.evaluation.*` attributes of spans: of the span that `otelbridge.score` makes,
+and of the helper `evaluate`. They are doubles; a score may also be a label without a number.
+Prompts are known by `gen_ai.prompt.name` and `.version`, variants by the trace's metadata
 `variant`, both from otelbridge only. Limits: TraceQL metrics look back 24 hours.
 """
 
@@ -58,11 +58,8 @@ _SCORE_COLUMNS = (
     Column("gen_ai.evaluation.score.label", "Label", width=110),
     Column("langfuse.trace.metadata.variant", "Variant", width=90),
 )
-_NEED_EVALUATIONS = "scores on spans, as otelbridge.evaluate(name).set_score(value) writes them"
-_NEED_RATINGS = (
-    "scores of users on spans: otelbridge.evaluate('user_rating') today, the scores API later;"
-    " until then the tests feed it spans of this shape"
-)
+_NEED_EVALUATIONS = "scores: otelbridge.score(name, value), or otelbridge.evaluate(name)"
+_NEED_RATINGS = "scores of users: otelbridge.score_user_rating(4.5), POST /feedback"
 
 
 def _missing_usage(window: str) -> str:

@@ -28,8 +28,7 @@ _BY_VARIANT = f"by ({VARIANT})"
 _COSTED = "span.gen_ai.usage.cost != nil"
 _NEED_PROMPTS = "calls with prompt_name and prompt_version"
 _NEED_VARIANTS = (
-    "a variant in the trace's metadata: request_context(metadata={'variant': …}) today, experiments"
-    " later; until then the tests feed it spans of this shape"
+    "a variant: otelbridge.variant(…) in the request, or request_context(metadata={'variant': …})"
 )
 
 PROMPTS: Final = Row(
@@ -87,8 +86,7 @@ PROMPTS: Final = Row(
                 " span.gen_ai.prompt.version)"
             ),),
             unit="none", emitters=OURS,
-            needs="scores with gen_ai.prompt.name on the same span: evaluate(…, attributes=…)"
-            " today, the scores API later; until then the tests feed it spans of this shape",
+            needs="otelbridge.score on calls with prompt_name and prompt_version",
         ),
     ),
 )  # fmt: skip

@@ -145,14 +145,14 @@ _RATING = Row("Ratings", (
     Panel(
         key="users-rating", title="Average rating by user", kind="bargauge", unit="short",
         description="Mean of the scores `user_rating` (1 to 5) by user: events"
-        " gen_ai.evaluation.result on spans in Tempo. Until scores are written by otelbridge's"
-        " own feedback call this shows what services write as events themselves.",
+        " gen_ai.evaluation.result on spans in Tempo, of otelbridge.score_user_rating or of"
+        " services that write them themselves.",
         queries=(
             TraceMetrics(f"{{ {_RATED} && {_USER} != nil && {WHERE_SERVICE} && {WHERE_USER} }}"
                          " | avg_over_time(event.gen_ai.evaluation.score.value)"
                          f" by ({_USER}) | topk(10)", instant=True),
         ),
-        emitters=("otelbridge",), needs="scores as gen_ai.evaluation.result events (fixtures)",
+        emitters=("otelbridge",), needs="otelbridge.score_user_rating, POST /feedback",
         min=0, max=5, decimals=1, width=12,
     ),
     Panel(
@@ -162,7 +162,7 @@ _RATING = Row("Ratings", (
             TraceMetrics(f"{{ {_RATED} && {WHERE_SERVICE} && {WHERE_USER} }}"
                          " | avg_over_time(event.gen_ai.evaluation.score.value)", "rating"),
         ),
-        emitters=("otelbridge",), needs="scores as gen_ai.evaluation.result events (fixtures)",
+        emitters=("otelbridge",), needs="otelbridge.score_user_rating, POST /feedback",
         min=0, max=5, decimals=1, width=12,
     ),
 ))  # fmt: skip

@@ -26,7 +26,11 @@ COMMANDS: Final[dict[str, str]] = {
     "link": "print the addresses of a trace in Langfuse and Grafana",
     "init": "write the stack's .env with new secrets, or keys of an existing Langfuse",
     "doctor": "look for what is wrong with this set-up, and say what to do about it",
+    "score": "judge a trace, a span, a session or a request",
+    "budget": "show what was spent of the budgets; exit status for cron",
     "spool": "show, send, copy or remove the spans that wait on disk",
+    "prompts": "list, read, add, label and roll back the prompts of Langfuse",
+    "experiment": "compare the variants of an experiment, or two runs over a dataset",
     "config": "show every variable with value and origin",
     "version": "show versions of otelbridge and the OpenTelemetry packages",
 }

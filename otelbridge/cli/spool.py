@@ -41,6 +41,7 @@ EXIT_NO: Final = 1
 _MEBIBYTE: Final = 1024 * 1024
 #: Where Retry-After says "at once".
 _SHORTEST_PAUSE_SECONDS: Final = 0.1
+_DAY_SECONDS: Final = 86_400
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,10 +60,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--to", metavar="URL", help="full URL to send to instead (/v1/traces is not added)"
     )
     replay_parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=30.0, help="for one request (30)"
+        "--timeout", metavar="SECONDS", type=_seconds, default=30.0, help="for one request (30)"
     )
     replay_parser.add_argument(
-        "--wait", metavar="SECONDS", type=float, default=60.0,
+        "--wait", metavar="SECONDS", type=_patience_seconds, default=60.0,
         help="in all, for a receiver that says when to come back with Retry-After (60)",
     )  # fmt: skip
     export_parser = _action(actions, "export", export, "copy it to files, one request each")
@@ -87,6 +88,23 @@ def _action(
     return parser
 
 
+def _patience_seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= _DAY_SECONDS:  # NaN is not
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, of a day at most")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = _patience_seconds(text)
+    if not number:
+        raise argparse.ArgumentTypeError("0 seconds are not enough for a request")
+    return number
+
+
 def status(args: argparse.Namespace) -> int:
     """Print what waits, by service and endpoint; 1 if a spool cannot be read."""
     settings = Settings.from_env()
@@ -109,7 +127,9 @@ def _amount(spools: list[SpoolStatus]) -> str:
     for spool in spools:
         totals[_noun(spool)] += spool.spans
     counted = [_count(number, noun) for noun, number in totals.items() if number or noun == "span"]
-    return f"{', '.join(counted)} waiting"
+    unusable = sum(bool(spool.reason) for spool in spools)
+    rest = f"; {_count(unusable, 'spool')} cannot be used" if unusable else ""
+    return f"{', '.join(counted)} waiting{rest}"
 
 
 def _noun(spool: SpoolStatus) -> str:
@@ -138,6 +158,11 @@ def _described(spool: SpoolStatus, cap_bytes: int) -> str:
     if spool.dropped_spans:
         dropped = _count(spool.dropped_spans, _noun(spool))
         line += f"\n    {dropped} dropped at the cap since the last purge"
+    if spool.bytes and not spool.records and not spool.set_aside:
+        line += (
+            f"\n    {_count(spool.bytes, 'byte')} in its files hold nothing to send: "
+            f"in use by a running process, or damaged"
+        )
     if spool.set_aside:
         line += f"\n    {_count(spool.set_aside, 'damaged file')} set aside in {spool.directory}"
     return line
@@ -169,6 +194,9 @@ def replay(args: argparse.Namespace) -> int:
     else:
         for spool, row in rows:
             name = spool.owner.get("service") or Path(spool.directory).name
+            if spool.reason:  # how much is in it is not known
+                print(f"{name}: cannot be used: {spool.reason}", file=sys.stderr)
+                continue
             print(f"{name}: {_count(row['sent'], _noun(spool))} sent, {row['left']:,} left")
             for why, number in row["dropped"].items():
                 print(f"  {_count(number, _noun(spool))} dropped: {why}", file=sys.stderr)
@@ -249,7 +277,7 @@ def _send_all(
     sender.close()
     queue.close()
     if sender.resting_seconds() and sender.answer:
-        return sender, f"{name} answered: {sender.answer.reason}"
+        return sender, f"{name} did not take it: {sender.answer.reason}"
     return sender, "a running process is writing or sending the rest"
 
 
@@ -331,7 +359,7 @@ def remove(args: argparse.Namespace) -> int:
             f"{base}: {_count(totals['spans'], 'span')} in {_count(totals['files'], 'file')} gone"
         )
         if totals["in_use"]:
-            print(f"  {_count(totals['in_use'], 'file')} in use by a running process stay")
+            print(f"  {_count(totals['in_use'], 'file')} kept: in use by a running process")
     return EXIT_NO if totals["in_use"] else 0
 
 

@@ -57,14 +57,19 @@ _PROVIDERS: Final = (
     "agento11y",
 )
 _OWN_PROVIDER: Final = "a provider of its own"
+_LANGFUSE_SDK: Final = "Langfuse's SDK"
 #: Start-up calls in code: what it is, and the expression.
 _STARTS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
     (name, re.compile(expression, re.MULTILINE))
     for name, expression in (
         (
-            "Langfuse's SDK",
-            r"^\s*(?:from langfuse(?:\.(?:openai|langchain|decorators))? import\s+"
-            r"(?!.*\bLangfuseAPI\b)|import langfuse\.openai\b)|\blangfuse\.Langfuse\(",
+            _LANGFUSE_SDK,
+            r"^\s*from langfuse(?:\.(?:langchain|decorators))? import\s+"
+            r"(?!.*\bLangfuseAPI\b)|\blangfuse\.Langfuse\(",
+        ),
+        (
+            "langfuse.openai",
+            r"^\s*(?:from langfuse\.openai import\b|import langfuse\.openai\b)",
         ),
         ("Traceloop", r"\bTraceloop\.init\("),
         ("Logfire", r"\blogfire\.configure\("),
@@ -298,6 +303,7 @@ def rivals(context: Context) -> Iterator[Finding]:
 def code(context: Context) -> Iterator[Finding]:
     """Start-up calls and imports in the Python files of the directory."""
     direct = context.value("OTELBRIDGE_EXPORT").lower() == "direct"
+    sdk_exports = context.value("OTELBRIDGE_LANGFUSE_SDK_EXPORT").lower() in ("true", "1")
     told: set[str] = set()
     for path in python_files(context.directory):
         try:
@@ -309,6 +315,8 @@ def code(context: Context) -> Iterator[Finding]:
             match = expression.search(text)
             if who == _OWN_PROVIDER and "otelbridge.configure(" in text:
                 continue  # which completes it
+            if who == _LANGFUSE_SDK and not sdk_exports:
+                continue  # its spans leave by us
             if match and who not in told:
                 told.add(who)
                 line = text.count("\n", 0, match.start()) + 1

@@ -47,7 +47,7 @@ def directory(context: Context) -> Iterator[Finding]:
     if why := _passing(base, context):
         yield finding("spool-ephemeral", f"{base} does not outlive this machine or container.", why)
     else:
-        yield finding("spool-good", f"Undelivered spans wait in {base}.")
+        yield finding("spool-good", f"Undelivered spans can be written to {base}.")
 
 
 def _unwritable(base: Path) -> str:

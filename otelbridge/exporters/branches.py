@@ -20,7 +20,7 @@ from opentelemetry.trace import Link, SpanContext
 from opentelemetry.trace.status import Status
 
 from otelbridge import _guard, policy, span_rules
-from otelbridge.processors.pipeline import with_attributes
+from otelbridge.processors.sdk_spans import with_attributes
 from otelbridge.span_rules import NO_PAGES, Pages, Place
 
 Rule = Callable[[ReadableSpan], ReadableSpan | None]

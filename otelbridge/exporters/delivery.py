@@ -96,11 +96,12 @@ class _Connection(http.client.HTTPConnection):
         self.watched = _WatchedSocket(sock, tick)
         self.sock = cast(socket.socket, self.watched)
 
-    def close(self) -> None:
-        if self.watched is not None:
-            self.watched.disconnect()
-            self.watched = None
-        super().close()
+    def disconnect(self) -> None:
+        # Not in `close`: `http.client` calls that before the body of a last answer is read.
+        watched, self.watched = self.watched, None
+        if watched is not None:
+            watched.disconnect()
+        self.close()
 
 
 def _connected(host: str, port: int, tick: Tick) -> socket.socket:
@@ -245,7 +246,7 @@ class Delivery:
         """Close the connection; the next `post` opens one. In a forked child: the child's copy."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            connection.disconnect()
 
 
 def _authorities() -> str | None:
@@ -280,4 +281,8 @@ def _failure(error: Exception) -> Answer:
         return Answer(Verdict.RETRY, "connection refused")
     if isinstance(error, socket.gaierror):
         return Answer(Verdict.RETRY, "name not resolved")
+    if isinstance(error, ssl.SSLError):
+        return Answer(Verdict.RETRY, f"TLS: {(error.reason or 'failed').lower().replace('_', ' ')}")
+    if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
+        return Answer(Verdict.RETRY, "no HTTP there: is it a gRPC port?")
     return Answer(Verdict.RETRY, type(error).__name__)

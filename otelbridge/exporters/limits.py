@@ -19,7 +19,7 @@ from opentelemetry.trace.status import Status
 from otelbridge import _guard, semconv
 from otelbridge.exporters.cutting import Measure, cut, cut_plain, level_of, utf8_bytes
 from otelbridge.exporters.encoding import EncodedSpan, SpanEncoder
-from otelbridge.processors.pipeline import with_attributes
+from otelbridge.processors.sdk_spans import with_attributes
 
 if TYPE_CHECKING:
     from otelbridge.settings import Settings

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from otelbridge import _guard
 from otelbridge.exporters.encoding import EncodedSpan, SpanEncoder, request
 from otelbridge.exporters.sender import Sender
-from otelbridge.exporters.span_queue import UNWEIGHED_SPANS, SpanQueue
+from otelbridge.exporters.span_queue import UNWEIGHED_SPANS, WEIGHED_FOR, SpanQueue
 from otelbridge.processors.pipeline import ExportPath
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class OtlpSpanProcessor(ExportPath):
         self.destination = destination
         self._queue = SpanQueue(max_spans, queue_bytes)
         self._batch_spans = batch_spans
+        self._looked_from = min(UNWEIGHED_SPANS, batch_spans)
         self._delay_seconds = 0.1 if write_ahead else delay_seconds
         self._write_ahead = write_ahead and spool is not None
         self._rule = rule
@@ -160,8 +161,11 @@ class OtlpSpanProcessor(ExportPath):
             waiting = self._queue.put(span)
             if self._worker is None:
                 self.start()
+            # Threads that end spans at once may skip a number, so those behind it are looked at.
             if waiting == self._batch_spans or (
-                waiting > UNWEIGHED_SPANS and self._queue.fill > _RELIEF
+                waiting > self._looked_from
+                and waiting % WEIGHED_FOR == 1
+                and (waiting > self._batch_spans or self._queue.fill > _RELIEF)
             ):
                 self._wakeup.set()
         except Exception as error:  # not `guarded`: its call is a fifth of the whole

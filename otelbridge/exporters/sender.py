@@ -59,6 +59,7 @@ class Sender:
         split: A request that is too large or refused as smaller ones; by default the halves of
             an ExportTraceServiceRequest. It raises ValueError where it cannot.
         expires_seconds: Age in the spool at which a refused configuration costs a request.
+        noun: What a request is made of, for log lines.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Sender:
         pauses: Pauses | None = None,
         split: Callable[[Request], Iterable[Request]] = halves,
         expires_seconds: float = EXPIRES_SECONDS,
+        noun: str = "span",
     ) -> None:
         self._delivery = delivery
         self._spool = spool
@@ -83,6 +85,7 @@ class Sender:
         self._pauses = pauses or Pauses()
         self._split = split
         self._expires_seconds = expires_seconds
+        self._noun = noun
         #: Told the seconds of each request and, unless it was delivered, why not.
         self.on_answer: Callable[[float, str], object] = lambda _seconds, _reason: None
         self.stop_at = float("inf")
@@ -364,18 +367,18 @@ class Sender:
         self.rest_until = time.monotonic() + pause
         self._pause_seconds = pause
         self.counts["failures"] += 1
-        keeps = "on disk" if self._spool is not None else "in memory"
+        keeps = "on disk" if self._spool is not None and not self._held else "in memory"
         if wrong and answer.reason not in self._said:
             self._said.add(answer.reason)
             _logger.error(
-                "otelbridge: %s refuses spans (%s): a wrong address, key or certificate. Spans "
+                "otelbridge: %s refuses %ss (%s): a wrong address, key or certificate. They "
                 "wait %s; `otelbridge doctor` looks for the cause.",
-                self._name, answer.reason, keeps,
+                self._name, self._noun, answer.reason, keeps,
             )  # fmt: skip
         elif not wrong and not self.failing:
             _logger.warning(
-                "otelbridge: %s takes no spans (%s); they wait %s.",
-                self._name, answer.reason, keeps,
+                "otelbridge: %s takes no %ss (%s); they wait %s.",
+                self._name, self._noun, answer.reason, keeps,
             )  # fmt: skip
         self.failing = "rejected" if wrong else answer.reason
 
@@ -383,7 +386,7 @@ class Sender:
         self._pauses.reset()
         self.rest_until = 0.0
         if self.failing:
-            _logger.info("otelbridge: %s takes spans again.", self._name)
+            _logger.info("otelbridge: %s takes %ss again.", self._name, self._noun)
             self.failing = ""
 
     def _drop(self, reason: str, spans: int) -> None:
@@ -391,8 +394,8 @@ class Sender:
         if reason not in self._said:
             self._said.add(reason)
             _logger.warning(
-                "otelbridge: %d span(s) for %s dropped (%s); further ones are only counted.",
-                spans, self._name, reason,
+                "otelbridge: %d %s(s) for %s dropped (%s); further ones are only counted.",
+                spans, self._noun, self._name, reason,
             )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from otelbridge.cost.usage import Usage
 from otelbridge.genai._values import is_text, optional_text, text_of, to_count, to_plain
 from otelbridge.genai.messages import Message, Part, output_messages
 from otelbridge.genai.responses import (
@@ -19,7 +20,6 @@ from otelbridge.genai.responses import (
     read_answer,
     read_usage,
 )
-from otelbridge.processors.cost import Usage
 
 #: Characters of text kept per stream; what comes after is counted, not kept.
 MAX_STREAM_CHARS: Final = 1_000_000
@@ -87,6 +87,7 @@ class Events:
         self._pieces: dict[tuple[int, str, int], _Piece] = {}
         self._chars = 0
         self._whole: Answer | None = None
+        self._service_tier: str | None = None
 
     def add(self, event: object) -> None:
         """Take one event; an unknown shape is passed over."""
@@ -117,6 +118,7 @@ class Events:
             finish_reasons=tuple(self._reasons[index] for index in sorted(self._reasons)),
             messages=tuple(self._messages()),
             usage=self._usage,
+            service_tier=self._service_tier,
         )
         whole = self._whole
         if whole is None:
@@ -127,11 +129,13 @@ class Events:
             finish_reasons=whole.finish_reasons or mine.finish_reasons,
             messages=whole.messages or mine.messages,
             usage=mine.usage.merged(whole.usage),
+            service_tier=whole.service_tier or mine.service_tier,
         )
 
     def _chat_chunk(self, chunk: object) -> None:
         self._id = self._id or optional_text(field(chunk, "id"))
         self._model = self._model or optional_text(field(chunk, "model"))
+        self._service_tier = optional_text(field(chunk, "service_tier")) or self._service_tier
         usage = field(chunk, "usage")
         if usage is not None:
             self._usage = self._usage.merged(read_usage(usage))
@@ -228,6 +232,7 @@ class Events:
             "output_tokens",
             "cache_read_input_tokens",
             "cache_creation_input_tokens",
+            "cache_creation",
             "output_tokens_details",
         ):
             value = field(usage, name)

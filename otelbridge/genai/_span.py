@@ -122,6 +122,7 @@ class Call:
         self._ending: str | None = None
         self._wall_start_ns = 0
         self._clock_start_ns = 0
+        self._end_ns: int | None = None
         self._first_chunk_ns: int | None = None
 
     # -- identity -------------------------------------------------------------------------------
@@ -258,9 +259,12 @@ class Call:
                     self._write(self._final_attributes())
                 with guard("setting the status of a span"):
                     self._set_status(error)
+            else:
+                with guard("finishing a span that is not recorded"):
+                    self._finish_unrecorded()
         finally:  # also when a KeyboardInterrupt comes in between, which goes on to the host
             with guard("ending a span"):
-                self.span.end()
+                self.span.end(self._end_ns)
             self._recording = False
         self._error = None  # exceptions hold frames, frames hold this object
         self._noted.clear()
@@ -268,6 +272,9 @@ class Call:
     def _final_attributes(self) -> dict[str, Any]:
         """What is only known at the end; keys of semconv, values that an attribute can hold."""
         return {}
+
+    def _finish_unrecorded(self) -> None:
+        """What is to be done at the end of a call whose trace is not sampled."""
 
     def _set_status(self, error: BaseException | None) -> None:
         if isinstance(error, GeneratorExit):  # the consumer closed the generator around the block

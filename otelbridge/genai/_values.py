@@ -29,6 +29,8 @@ AttributeValue = str | bool | int | float | Sequence[str]
 
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
+#: Made once: `json.dumps` with options makes an encoder for every text.
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _MAX_DEPTH: Final = 32  # deeper nesting is a marker; as in opentelemetry-util-genai
 _MAX_NODES: Final = 20_000  # bounds the work on structures that share parts many times over
 _TOO_DEEP: Final = "[too deep]"
@@ -208,7 +210,7 @@ def to_plain(value: object) -> Any:
 
 def dumps(plain: Any) -> str:
     """JSON text of a value that `to_plain` has made."""
-    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _encode(plain)
 
 
 def to_json(value: object) -> str:

@@ -11,8 +11,13 @@ from collections.abc import AsyncIterable, Awaitable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, overload
 
-from otelbridge import semconv
+from otelbridge import budgets, semconv
 from otelbridge._guard import guard
+from otelbridge.budgets.checking import refusal, request_attributes, span_attributes
+from otelbridge.cost import pricing
+from otelbridge.cost.pricelist import Terms
+from otelbridge.cost.spans import cost_attributes, usage_attributes
+from otelbridge.cost.usage import Cost, Usage
 from otelbridge.genai._config import get_config
 from otelbridge.genai._events import Events, is_stream_event
 from otelbridge.genai._span import CANCELLED, COMPLETE, FAILED, STOPPED, Call, is_cancel
@@ -28,8 +33,6 @@ from otelbridge.genai._values import (
 from otelbridge.genai.messages import input_messages, output_messages
 from otelbridge.genai.responses import Answer, read_answer
 from otelbridge.genai.stream import AsyncStream, SyncStream, open_stream
-from otelbridge.processors import cost
-from otelbridge.processors.cost import Cost, Usage
 
 T = TypeVar("T")
 
@@ -45,6 +48,8 @@ class ModelCall(Call):
         super().__init__(name, **options)
         self._cached = cached is True
         self._set_usage = Usage()
+        self._batch = False
+        self._service_tier = ""
         self._set_answer = Answer()
         self._read_answer = Answer()
         self._events: Events | None = None
@@ -52,6 +57,9 @@ class ModelCall(Call):
         self._has_output = False
         self._open_streams = 0
         self._handed_over = False
+        self._refused = False
+        #: Whose budgets a call counts for that no span will tell of.
+        self._spends_for: dict[str, Any] | None = None
 
     # -- what the application says --------------------------------------------------------------
 
@@ -78,13 +86,19 @@ class ModelCall(Call):
         cache_write_tokens: int | None = None,
         reasoning_tokens: int | None = None,
         cost_usd: float | None = None,
+        cache_write_1h_tokens: int | None = None,
+        audio_input_tokens: int | None = None,
+        audio_output_tokens: int | None = None,
+        batch: bool | None = None,
     ) -> None:
         """Token counts and cost; figures that are left out stay as they were.
 
         Args:
-            input_tokens: All of them, cached ones included.
-            output_tokens: All of them, reasoning included.
+            input_tokens: All of them, cached ones and audio included.
+            output_tokens: All of them, reasoning and audio included.
             cost_usd: In USD; wins over the price list.
+            cache_write_1h_tokens: Those of `cache_write_tokens` that stay for an hour.
+            batch: Whether the call was part of a batch, which has prices of its own.
         """
         with guard("set_usage"):
             price = to_float(cost_usd)
@@ -95,8 +109,12 @@ class ModelCall(Call):
                 to_count(cache_write_tokens),
                 to_count(reasoning_tokens),
                 price if price is not None and price >= 0 else None,
+                to_count(cache_write_1h_tokens),
+                to_count(audio_input_tokens),
+                to_count(audio_output_tokens),
             )
             self._set_usage = self._set_usage.merged(newer)
+            self._batch = self._batch if batch is None else batch is True
 
     def set_response(
         self,
@@ -121,7 +139,7 @@ class ModelCall(Call):
             response: An OpenAI chat completion, Responses answer or embeddings answer, an
                 Anthropic message, one stream event, or the dictionary of any; else nothing is read.
         """
-        if not self._recording:
+        if not self._is_read:
             return
         with guard("record"):
             if not is_text(response) and is_stream_event(response):
@@ -136,7 +154,7 @@ class ModelCall(Call):
     def record_event(self, event: object) -> None:
         """Take one event of a stream that is read without `stream()`; the first sets the clock."""
         self.first_chunk()
-        if self._recording:
+        if self._is_read:
             with guard("record_event"):
                 self._add_event(event)
 
@@ -152,7 +170,7 @@ class ModelCall(Call):
         the stream instead.
         """
         self._start()
-        if self._recording:
+        if self._is_read:
             with guard("stream"):
                 self._write({semconv.GEN_AI_REQUEST_STREAM: True})
                 self._events = Events(content=self._captures_output())
@@ -168,7 +186,7 @@ class ModelCall(Call):
 
     def _stream_chunk(self, chunk: object) -> None:
         self.first_chunk()
-        if self._recording:
+        if self._is_read:
             with guard("reading a stream"):
                 self._add_event(chunk)
 
@@ -195,7 +213,7 @@ class ModelCall(Call):
     # -- the end --------------------------------------------------------------------------------
 
     def _captures_output(self) -> bool:
-        return self._keeps_output and get_config().capture_content
+        return self._keeps_output and self._recording and get_config().capture_content
 
     def _add_event(self, event: object) -> None:
         if event is self._last_event and not is_text(event):
@@ -212,6 +230,25 @@ class ModelCall(Call):
                 if messages:
                     self._write({key: dumps(messages)})
 
+    @property
+    def _is_read(self) -> bool:
+        """Whether answers are looked at: for the span, or for a budget alone."""
+        return self._recording or self._spends_for is not None
+
+    def _finish_unrecorded(self) -> None:
+        """A call of a trace that is not sampled has been paid for all the same."""
+        request, self._spends_for = self._spends_for, None
+        if request is None or self._refused:
+            return
+        streamed = self._events.answer() if self._events is not None else Answer()
+        read = self._read_answer
+        usage = streamed.usage.merged(read.usage).merged(self._set_usage).normalised()
+        model = self._set_answer.model or read.model or streamed.model
+        self._service_tier = read.service_tier or streamed.service_tier or ""
+        found = self._cost(usage, model)
+        if found is not None and found.total_usd > 0:
+            budgets.add(found.total_usd, request)
+
     def _final_attributes(self) -> dict[str, Any]:
         streamed = self._events.answer() if self._events is not None else Answer()
         said, read = self._set_answer, self._read_answer
@@ -225,7 +262,7 @@ class ModelCall(Call):
             semconv.GEN_AI_RESPONSE_MODEL: model,
             semconv.GEN_AI_RESPONSE_FINISH_REASONS: list(reasons) or None,
             semconv.GEN_AI_EMBEDDINGS_DIMENSION_COUNT: read.dimensions,
-            **_usage_attributes(usage),
+            **usage_attributes(usage),
             **self._first_chunk_attributes(),
         }
         written = self._has_output or read.messages
@@ -233,7 +270,15 @@ class ModelCall(Call):
             result[semconv.GEN_AI_OUTPUT_MESSAGES] = to_json(streamed.messages)
         if self._cached:
             result[semconv.CACHED] = True
-        if self._priced:
+            result[semconv.LANGFUSE_OBSERVATION_METADATA_PREFIX + "cached"] = True
+        self._service_tier = read.service_tier or streamed.service_tier or ""
+        if self._service_tier:
+            result[semconv.OPENAI_RESPONSE_SERVICE_TIER] = self._service_tier
+        if self._batch:
+            result[semconv.COST_PROCESSING] = "batch"
+        if self._refused:
+            result[semconv.LANGFUSE_OBSERVATION_COST_DETAILS] = '{"total":0}'
+        elif self._priced:
             buckets = usage.buckets()
             if buckets:
                 result[semconv.LANGFUSE_OBSERVATION_USAGE_DETAILS] = dumps(buckets)
@@ -255,42 +300,55 @@ class ModelCall(Call):
 
     def _cost_attributes(self, usage: Usage, response_model: str | None) -> dict[str, Any]:
         found = self._cost(usage, response_model)
-        if found is None:
-            return {}
-        return {
-            semconv.GEN_AI_USAGE_COST: found.total_usd,
-            semconv.LANGFUSE_OBSERVATION_COST_DETAILS: dumps(found.details()),
-            semconv.COST_SOURCE: found.source,
-        }
+        return {} if found is None else cost_attributes(found)
 
     def _cost(self, usage: Usage, response_model: str | None) -> Cost | None:
-        """The caller's cost, else nothing for a cached answer, else the provider's, else the list.
-
-        The response's model is tried first, then the requested one.
-        """
-        if self._set_usage.cost_usd is not None:
-            return Cost(self._set_usage.cost_usd, "caller")
-        if self._cached:
-            return Cost(0.0, "cache", 0.0, 0.0)
-        if usage.cost_usd is not None:
-            return Cost(usage.cost_usd, "provider")
-        if not get_config().prices:
-            return None
-        provider = self._identity.get(semconv.GEN_AI_PROVIDER_NAME) or ""
+        """As `pricing.cost_of`; with `prices` off only what was said."""
+        said = self._set_usage.cost_usd
+        if not get_config().prices and said is None and not self._cached:
+            return None if usage.cost_usd is None else Cost(usage.cost_usd, "provider")
         requested = self._identity.get(semconv.GEN_AI_REQUEST_MODEL)
-        models = [model for model in (response_model, requested) if model]
-        for model in models:
-            found = cost.price_usd(provider, model, usage)
-            if found is not None:
-                return found
-        if models and usage.buckets():
-            cost.warn_unknown(provider, models[0])
-        return None
+        return pricing.cost_of(
+            pricing.PricedCall(
+                provider=self._identity.get(semconv.GEN_AI_PROVIDER_NAME) or "",
+                models=tuple(model for model in (response_model, requested) if model),
+                usage=usage,
+                terms=Terms(self._wall_start_ns, self._service_tier, self._batch),
+                cached=self._cached,
+                caller_usd=said,
+            )
+        )
+
+    def _start(self) -> None:
+        """Start the span; a budget that refuses the call ends it at once.
+
+        Raises:
+            BudgetExceededError: see `budgets.check`.
+        """
+        asks = self._priced and not self._cached and not self._started and budgets.in_force()
+        if not asks:
+            super()._start()
+            return
+        found = budgets.states()
+        error = refusal(found)
+        if error is not None:
+            self._observation_type = "span"  # no model is called: nothing to count or estimate
+        super()._start()
+        if self._recording:
+            with guard("budget attributes"):
+                model = self._identity.get(semconv.GEN_AI_REQUEST_MODEL) or ""
+                self._write(span_attributes(found, model))
+        else:
+            self._spends_for = request_attributes()
+        if error is not None:
+            self._refused = True
+            self._finish(error)
+            raise error
 
     def _on_start(self) -> None:
         super()._on_start()
         if self._priced and get_config().prices and not self._cached:
-            cost.start_loading()
+            pricing.start_loading()
 
 
 class EmbeddingsCall(ModelCall):
@@ -308,14 +366,3 @@ class AgentCall(ModelCall):
 
     _provider_codes = False
     _priced = False
-
-
-def _usage_attributes(usage: Usage) -> dict[str, Any]:
-    return {
-        semconv.GEN_AI_USAGE_INPUT_TOKENS: usage.input_tokens,
-        semconv.GEN_AI_USAGE_OUTPUT_TOKENS: usage.output_tokens,
-        semconv.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: usage.cached_tokens,
-        semconv.GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS: usage.cache_write_tokens,
-        semconv.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: usage.cache_write_tokens,
-        semconv.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: usage.reasoning_tokens,
-    }

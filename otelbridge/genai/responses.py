@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from otelbridge.cost.usage import Usage
 from otelbridge.genai._values import optional_text, to_count, to_float, to_plain
 from otelbridge.genai.messages import Message, output_messages
-from otelbridge.processors.cost import Usage
 
 #: One vocabulary of finish reasons (OpenAI's, which the semantic conventions start from), so that
 #: one query covers all providers. Source: `stop_reason` of the Anthropic Messages API.
@@ -41,6 +41,7 @@ class Answer:
     messages: tuple[Message, ...] = ()
     usage: Usage = _UNKNOWN
     dimensions: int | None = None  # length of an embedding vector
+    service_tier: str | None = None  # that the call was billed at (OpenAI)
 
 
 def field(source: object, name: str) -> Any:
@@ -95,6 +96,7 @@ def _chat_completion(response: object, content: bool) -> Answer:
         finish_reasons=tuple(reason for reason in reasons if reason),
         messages=tuple(messages),
         usage=read_usage(field(response, "usage")),
+        service_tier=optional_text(field(response, "service_tier")),
     )
 
 
@@ -121,6 +123,7 @@ def _openai_response(response: object, content: bool) -> Answer:
         finish_reasons=(reasons,) if reasons else (),
         messages=({"role": "assistant", "parts": parts},) if parts else (),
         usage=read_usage(field(response, "usage")),
+        service_tier=optional_text(field(response, "service_tier")),
     )
 
 
@@ -194,6 +197,9 @@ def read_usage(usage: object) -> Usage:
         cache_write_tokens=written,
         reasoning_tokens=_first(details_out, "reasoning_tokens", "thinking_tokens"),
         cost_usd=to_float(field(usage, "cost")),  # OpenRouter, LiteLLM proxy: USD
+        cache_write_1h_tokens=_first(field(usage, "cache_creation"), "ephemeral_1h_input_tokens"),
+        audio_input_tokens=_first(details_in, "audio_tokens"),
+        audio_output_tokens=_first(details_out, "audio_tokens"),
     )
 
 

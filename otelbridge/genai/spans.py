@@ -53,6 +53,7 @@ def chat(
     output_type: str | None = None,
     reasoning_level: str | None = None,
     conversation_id: str | None = None,
+    prompt: object = None,
     prompt_name: str | None = None,
     prompt_version: int | str | None = None,
     cached: bool = False,
@@ -68,8 +69,10 @@ def chat(
         messages: Text, or a list in OpenAI's, Anthropic's or semconv's shape.
         system: Instructions, if the API takes them apart from the messages.
         operation: `chat`, `text_completion` or `generate_content`.
-        prompt_name, prompt_version: A prompt of Langfuse's registry; the link needs both, and a
-            whole number as version.
+        prompt: What `get_prompt` gave (or the Langfuse SDK's): the call is linked to its version, a
+            fallback is not.
+        prompt_name, prompt_version: The same by hand; the link needs both, and a whole number as
+            version.
         cached: True when the answer comes from a cache of yours: the cost is 0 unless you set one.
         name: Span name, instead of `{operation} {model}`.
         attributes: More span attributes.
@@ -78,7 +81,7 @@ def chat(
     def identity() -> dict[str, Any]:
         return {
             **_model_identity(operation, provider, model),
-            **_prompt_identity(prompt_name, prompt_version),
+            **_prompt_identity(*_prompt_of(prompt, prompt_name, prompt_version)),
             semconv.GEN_AI_REQUEST_TEMPERATURE: to_float(temperature),
             semconv.GEN_AI_REQUEST_TOP_P: to_float(top_p),
             semconv.GEN_AI_REQUEST_TOP_K: to_int(top_k),
@@ -302,6 +305,15 @@ def _model_identity(operation: object, provider: object, model: object) -> dict[
         **_provider_identity(provider),
         semconv.GEN_AI_REQUEST_MODEL: optional_text(model),
     }
+
+
+def _prompt_of(prompt: object, name: object, version: object) -> tuple[object, object]:
+    """Name and version of a call's prompt; what was given by hand wins, a fallback has none."""
+    if prompt is None or getattr(prompt, "is_fallback", False) is True:
+        return name, version
+    if name is None and version is None:
+        return getattr(prompt, "name", None), getattr(prompt, "version", None)
+    return name, version
 
 
 def _prompt_identity(name: object, version: object) -> dict[str, Any]:

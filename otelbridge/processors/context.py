@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.util.types import AttributeValue
 
 from otelbridge import masks, semconv
-from otelbridge.context import context_attributes, request_id
+from otelbridge.context import RUN_ATTRIBUTES_KEY, context_attributes, request_id
 
 _URL_KEYS: Final = (
     semconv.URL_FULL,
@@ -22,6 +23,9 @@ _URL_KEYS: Final = (
     semconv.HTTP_URL,
     semconv.HTTP_TARGET,
 )
+_url_keys: Final = frozenset(_URL_KEYS)
+#: The SDK keeps the name of this key to itself.
+_SPAN_KEY: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
 
 
 class ContextAttributes:
@@ -43,28 +47,31 @@ class ContextAttributes:
         self, present: Mapping[str, Any], context: Context, *, gen_ai: bool
     ) -> dict[str, AttributeValue]:
         """What to add to a span that starts in this context with these attributes present."""
-        found = context_attributes(context)
+        # Without a request that was named, a context holds the current span at most.
+        named = len(context) > 1 or (context and _SPAN_KEY not in context)
+        found = context_attributes(context) if named else {}
         if self._constant:
             found = {**self._constant, **found}
+        if named and isinstance(of_run := context.get(RUN_ATTRIBUTES_KEY), Mapping):
+            found.update(of_run)
         if found and present:
             found = {key: value for key, value in found.items() if key not in present}
-        if gen_ai and semconv.GEN_AI_CONVERSATION_ID not in present:
+        if gen_ai and found and semconv.GEN_AI_CONVERSATION_ID not in present:
             session = found.get(semconv.SESSION_ID)
             if session is not None:
                 found[semconv.GEN_AI_CONVERSATION_ID] = session
-        found.update(clean_urls(present))
+        if named and (value := request_id(context)):
+            found[semconv.REQUEST_ID] = value
+        if not _url_keys.isdisjoint(present):
+            found.update(clean_urls(present))
         return found
-
-
-def entry_attributes(context: Context) -> dict[str, AttributeValue]:
-    """What only the first span of a request carries: its request id."""
-    value = request_id(context)
-    return {semconv.REQUEST_ID: value} if value else {}
 
 
 def clean_urls(present: Mapping[str, Any]) -> dict[str, AttributeValue]:
     """The URL attributes that hold a secret-named query parameter, with its value replaced."""
     changed: dict[str, AttributeValue] = {}
+    if _url_keys.isdisjoint(present):
+        return changed
     for key in _URL_KEYS:
         value = present.get(key)
         if isinstance(value, str) and "=" in value:

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from otelbridge import policy, semconv, view
-from otelbridge.context import KEEP_ENTRY_KEY
+from otelbridge.context import KEEP_ENTRY_KEY, late_updates
 from otelbridge.propagation import CHANNEL_KEY, UNTRUSTED_REMOTE_KEY
 
 _INPUT_KEYS: Final = (
@@ -33,6 +33,7 @@ _OUTPUT_KEYS: Final = (
     semconv.GEN_AI_TOOL_CALL_RESULT,
 )
 _TRACE_ID_MASK: Final = (1 << 64) - 1
+_SAMPLED: Final = 1
 
 
 class ViewMarks:
@@ -50,35 +51,40 @@ class ViewMarks:
         self, *, mode: str, enabled: bool, sample_rate: float = 1.0, capture_content: bool = True
     ) -> None:
         self._mode = mode
+        self._is_all = mode == "all"
         self._enabled = enabled
         self._bound = round(sample_rate * (1 << 64))
+        self._is_whole = self._bound > _TRACE_ID_MASK
         self._capture_content = capture_content
 
-    def at_start(
-        self, span: Span, context: Context, present: Mapping[str, Any]
-    ) -> tuple[dict[str, AttributeValue], view.Node]:
-        """The marks of a starting span, and its node (attached to the span)."""
-        own_context = span.get_span_context()
-        assert own_context is not None  # a span of the SDK always has one
+    def at_start(self, span: Span, context: Context, *, gen_ai: bool) -> view.Node:
+        """The node of a starting span, attached to it; `marks_of` has its marks.
+
+        Args:
+            gen_ai: Whether it starts as a gen_ai span.
+        """
+        own_context = span.context
         own = (
             self._enabled
-            and own_context.trace_flags.sampled
-            and own_context.trace_id & _TRACE_ID_MASK < self._bound
+            and own_context.trace_flags & _SAMPLED != 0
+            and (self._is_whole or own_context.trace_id & _TRACE_ID_MASK < self._bound)
         )
-        scope = span.instrumentation_scope
-        in_view = own and (
-            self._mode == "all"
-            or (scope is not None and policy.is_llm_scope(scope.name))
-            or policy.is_gen_ai(present)
-        )
+        in_view = own and (gen_ai or self._is_all or _is_llm_scope(span))
         parent = span.parent
         above = None if parent is None or parent.is_remote else view.node_by_id(parent.span_id)
         if above is None:
             node = self._start_entry(span, own_context, parent, context, own, in_view)
         else:
-            node = _start_child(own_context, above, own, in_view)
-        view.attach(span, own_context.span_id, node)
-        return _marks(node), node
+            entry = above.entry
+            if in_view and not entry.kept:
+                entry.claim()
+            ancestor = above.span_id if above.kept else above.ancestor
+            named = ancestor or entry.sure_name
+            if not named and (name := entry.name()) is not None:
+                named = name.span_id
+            node = view.Node(span, own_context.span_id, entry, above, ancestor, named, in_view, own)
+        view.attach(span, node)
+        return node
 
     def _start_entry(
         self,
@@ -99,6 +105,7 @@ class ViewMarks:
             can_be_kept=own and (self._mode != "llm" or parent is None),
             upstream=_upstream(parent, channel),
         )
+        entry.counted_by_caller = _counted(parent)
         if channel is not None:
             channel.adopt(entry, span)
         if own and (in_view or otel_context.get_value(KEEP_ENTRY_KEY, context)):
@@ -106,29 +113,44 @@ class ViewMarks:
         remote = otel_context.get_value(UNTRUSTED_REMOTE_KEY, context)
         if parent is None and isinstance(remote, SpanContext):
             span.add_link(remote)
-        named = entry.own_parent()
-        return view.Node(span_id, entry, ancestor=None, named=named, kept=in_view, own=own)
+        return view.Node(
+            span, own_context.span_id, entry, None, None, entry.own_parent(), in_view, own
+        )
 
     def at_end(
-        self, span: ReadableSpan, present: Mapping[str, Any]
-    ) -> dict[str, AttributeValue]:
-        """The marks and texts of an ended span that differ from `present`, what it carries."""
-        own_context = span.context
-        if own_context is None:
-            return {}
-        view.calls_abandoned(own_context.span_id)
-        node = view.node_by_id(own_context.span_id)
+        self,
+        span: ReadableSpan,
+        node: view.Node | None,
+        present: Mapping[str, Any],
+        *,
+        gen_ai: bool,
+    ) -> dict[str, AttributeValue] | None:
+        """The marks and texts of an ended span that differ from `present`, what it carries.
+
+        Args:
+            node: Of the span; None for one that started before this processor came.
+            gen_ai: Whether it ended as a gen_ai span.
+        """
         if node is None:
-            return {}
+            if span.context is not None:
+                view.calls_abandoned(span.context.span_id)
+            return None
+        view.calls_abandoned(node.id)
+        entry = node.entry
+        in_view = node.own and (node.kept or gen_ai)
+        if in_view and self._capture_content:
+            _note_texts(entry, span, present)
+        has_marks = semconv.LLM_PARENT in present
+        if has_marks and (node.kept or not in_view) and not node.is_entry and not entry.updates:
+            return None  # as nearly every span
         # A span with more attributes than its limit has lost the oldest, our marks first.
-        changes = {} if semconv.LLM_PARENT in present else _marks(node)
-        if node.own and (node.kept or policy.is_gen_ai(present)):
-            if not node.kept:  # it turned gen_ai after its start
-                _settle_late(node, present, changes)
-            if self._capture_content:
-                _note_texts(node.entry, span, present)
+        changes = {} if has_marks else marks_of(node)
+        if in_view and not node.kept:  # it turned gen_ai after its start
+            _settle_late(node, present, changes)
         if node.is_entry:
-            self._settle_entry(node.entry, present, changes)
+            self._settle_entry(entry, present, changes)
+        if entry.updates:
+            changes.update(late_updates(entry, present))
         return changes
 
     def _settle_entry(
@@ -152,6 +174,15 @@ class ViewMarks:
                 changes[key] = text[1]
 
 
+def _counted(parent: SpanContext | None) -> str:
+    """What an open model call of the caller counts (`view.Member.counted`)."""
+    if parent is None or not parent.is_remote:
+        return ""
+    member = view.parse_member(parent.trace_state.get(semconv.TRACESTATE_MEMBER))
+    # Behind a foreign hop it is still the same request of the same model call.
+    return member.counted if member is not None else ""
+
+
 def _upstream(parent: SpanContext | None, channel: view.ReportChannel | None) -> view.Name | None:
     """The caller's name for us to use: firm always, provisional only when we can answer."""
     if parent is None or not parent.is_remote:
@@ -167,31 +198,19 @@ def _upstream(parent: SpanContext | None, channel: view.ReportChannel | None) ->
     return view.Name(member.view_parent, False)
 
 
-def _start_child(
-    own_context: SpanContext, above: view.Node, own: bool, in_view: bool
-) -> view.Node:
-    ancestor = trace_ancestor(above)
-    claimed = above.entry.claim() if in_view else None
-    name = view.Name(ancestor, True) if ancestor is not None else claimed
-    if name is None and not in_view:
-        name = above.entry.name()
-    span_id = trace.format_span_id(own_context.span_id)
-    named = name.span_id if name is not None else ""
-    return view.Node(span_id, above.entry, ancestor=ancestor, named=named, kept=in_view, own=own)
+def _is_llm_scope(span: Span) -> bool:
+    scope = span.instrumentation_scope
+    return scope is not None and policy.is_llm_scope(scope.name)
 
 
-def _marks(node: view.Node) -> dict[str, AttributeValue]:
+def marks_of(node: view.Node) -> dict[str, AttributeValue]:
+    """`otelbridge.llm.parent` and, where it is decided, `otelbridge.llm.keep`."""
     marks: dict[str, AttributeValue] = {semconv.LLM_PARENT: node.named}
     if not node.own:
         marks[semconv.LLM_KEEP] = False
     elif node.kept or (node.is_entry and node.entry.kept):
         marks[semconv.LLM_KEEP] = True
     return marks
-
-
-def trace_ancestor(above: view.Node) -> str | None:
-    """The nearest local ancestor that is in the view by itself, seen from a child of `above`."""
-    return above.span_id if above.kept else above.ancestor
 
 
 def _settle_late(
@@ -207,15 +226,25 @@ def _settle_late(
 
 def _note_texts(entry: view.Entry, span: ReadableSpan, present: Mapping[str, Any]) -> None:
     """Offer a view span's input and output to the root of the view."""
-    given = _first_text(present, _INPUT_KEYS)
-    if given is not None:
-        entry.note_input(span.start_time or 0, given)
-    produced = _first_text(present, _OUTPUT_KEYS)
-    if produced is not None:
-        entry.note_output(span.end_time or 0, produced)
+    if present.get(semconv.LANGFUSE_OBSERVATION_TYPE) == "event":
+        return  # what the application noted beside its work is not the request's answer
+    start_ns, end_ns = span.start_time or 0, span.end_time or 0
+    first, last = entry.first_input, entry.last_output
+    if first is None or start_ns < first[0]:
+        given = _first_text(present, _INPUT_KEYS)
+        if given is not None:
+            entry.note_input(start_ns, given)
+    if last is None or end_ns >= last[0]:
+        produced = _first_text(present, _OUTPUT_KEYS)
+        if produced is not None:
+            entry.note_output(end_ns, produced)
 
 
-def _first_text(present: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+def _first_text(present: Mapping[str, Any], keys: tuple[str, str, str]) -> str | None:
+    first, second, third = keys
+    found = present.get(first) or present.get(second) or present.get(third)
+    if type(found) is str or found is None:
+        return found or None
     for key in keys:
         value = present.get(key)
         if isinstance(value, str) and value:

@@ -6,29 +6,33 @@ most one copy at its end. `provider` puts the export path behind it. Never raise
 
 from __future__ import annotations
 
-import copy
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry import context as otel_context
-from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import Link, StatusCode
+from opentelemetry.trace import Link, StatusCode, format_span_id, format_trace_id
 from opentelemetry.util.types import AttributeValue
 
-from otelbridge import _guard, policy, semconv
+from otelbridge import _guard, budgets, policy, request_ids, semconv, view
+from otelbridge.budgets import spending
+from otelbridge.context import with_updates
+from otelbridge.processors import one_price
 from otelbridge.processors.context import (
     ContextAttributes,
     both_provider_names,
     clean_urls,
-    entry_attributes,
 )
-from otelbridge.processors.llm_view import ViewMarks
+from otelbridge.processors.llm_view import ViewMarks, marks_of
+from otelbridge.processors.sdk_spans import raw_attributes, stamp, with_attributes
 
 
 class ExportPath(SpanProcessor):
     """A span processor that exports and can be told how long its end may take."""
+
+    #: Whether `Settling` is a step of it, in its worker: it takes spans that are not settled.
+    settles = False
 
     def end(self, timeout_seconds: float | None = None) -> bool:
         """Deliver what waits, for so long or for as long as set up; whether nothing was lost."""
@@ -37,6 +41,45 @@ class ExportPath(SpanProcessor):
     def shutdown(self) -> None:
         """End within the time that was set up."""
         self.end()
+
+
+class Settling:
+    """What an ended span gets that can wait: pure, a span in, the span to go on with out.
+
+    The first step of an export path, in its worker; done at once in front of anything else. A span
+    that cannot be looked through leaves with nothing that could be a secret.
+
+    Args:
+        legacy_gen_ai_system: Also write the deprecated `gen_ai.system`, and the other way round.
+        capture_content: False takes message content off every span, whoever wrote it there.
+    """
+
+    def __init__(self, *, legacy_gen_ai_system: bool, capture_content: bool) -> None:
+        self._legacy = legacy_gen_ai_system
+        self._capture_content = capture_content
+
+    def __call__(self, span: ReadableSpan) -> ReadableSpan:
+        """The span as it is to leave."""
+        try:
+            return self._settled(span)
+        except Exception as error:
+            _guard.record_failure("span end", error)
+            if _guard.reraise:
+                raise
+            return _bare(span)
+
+    def _settled(self, span: ReadableSpan) -> ReadableSpan:
+        present = raw_attributes(span)
+        if policy.is_gen_ai(present):
+            one_price.leaving(span)
+        changes = both_provider_names(present) if self._legacy else {}
+        changes.update(clean_urls(present))
+        if span.status.status_code is StatusCode.ERROR and semconv.ERROR_TYPE not in present:
+            changes.update(_error_type(span))
+        settled = with_attributes(span, {**present, **changes}) if changes else span
+        if not self._capture_content and _has_content(settled):
+            return without_content(settled)
+        return settled
 
 
 class BridgeSpanProcessor(ExportPath):
@@ -61,49 +104,67 @@ class BridgeSpanProcessor(ExportPath):
     ) -> None:
         self._context = context
         self._marks = marks
-        self._legacy = legacy_gen_ai_system
-        self._capture_content = capture_content
+        self._settling = Settling(
+            legacy_gen_ai_system=legacy_gen_ai_system, capture_content=capture_content
+        )
         self._next = next_processor
         self._is_shut_down = False
 
-    @_guard.guarded("span start", None)
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Stamp the span; see `ContextAttributes.at_start` and `ViewMarks.at_start`."""
         if self._is_shut_down:  # another one of ours may follow on the same provider
             return
-        context = otel_context.get_current() if parent_context is None else parent_context
-        # A copy: every look-up in the SDK's own mapping costs a microsecond.
-        present: dict[str, Any] = dict(span.attributes or {})
-        marks, node = self._marks.at_start(span, context, present)
-        gen_ai = policy.is_gen_ai(present)
-        attributes = self._context.at_start(present, context, gen_ai=gen_ai)
-        if node.is_entry:
-            attributes.update(entry_attributes(context))
-        attributes.update(marks)
-        span.set_attributes(attributes)
+        try:
+            context = otel_context.get_current() if parent_context is None else parent_context
+            present = raw_attributes(span)
+            gen_ai = policy.is_gen_ai(present)
+            node = self._marks.at_start(span, context, gen_ai=gen_ai)
+            if node.entry.counted_by_caller:
+                one_price.at_start(node)
+            else:
+                node.call = one_price.UNTOLD
+            if node.entry.updates:
+                context = with_updates(context, node.entry)
+            marks = marks_of(node)
+            attributes = self._context.at_start(present, context, gen_ai=gen_ai)
+            if attributes:
+                span.set_attributes({**attributes, **marks})
+            else:
+                stamp(span, marks)
+            if node.is_entry and semconv.REQUEST_ID in attributes:
+                _remember_request(span, attributes)
+        except Exception as error:  # not `guarded`: every span would pay for its call
+            _guard.record_failure("span start", error)
+            if _guard.reraise:
+                raise
 
     def on_end(self, span: ReadableSpan) -> None:
         """Settle the span and hand it on."""
         if self._is_shut_down:
             return
-        settled = self._settle(span)
-        if self._next is not None:
-            # What could not be looked through leaves with nothing that could be a secret.
-            self._next.on_end(_bare(span) if settled is None else settled)
-
-    @_guard.guarded("span end", None)
-    def _settle(self, span: ReadableSpan) -> ReadableSpan | None:
-        """The span as it is to leave; None, by the guard, when that failed."""
-        present: dict[str, Any] = dict(span.attributes or {})
-        changes = self._marks.at_end(span, present)
-        if self._legacy:
-            changes.update(both_provider_names(present))
-        changes.update(clean_urls(present))
-        if span.status.status_code is StatusCode.ERROR and semconv.ERROR_TYPE not in present:
-            changes.update(_error_type(span))
-        if not self._capture_content and _has_content(span):
-            return without_content(with_attributes(span, {**present, **changes}))
-        return with_attributes(span, {**present, **changes}) if changes else span
+        following = self._next
+        settled = span
+        try:
+            context = span.context
+            node = view.node_by_id(context.span_id) if context is not None else None
+            present = raw_attributes(span)
+            gen_ai = policy.is_gen_ai(present)
+            changes = self._marks.at_end(span, node, present, gen_ai=gen_ai)
+            if gen_ai or semconv.VARIANT in present:
+                settled = _judged(span, node, present, changes, gen_ai=gen_ai)
+            elif changes:
+                settled = with_attributes(span, {**present, **changes})
+            if following is None:
+                one_price.leaving(span)
+            elif not getattr(following, "settles", False):
+                settled = self._settling(settled)
+        except Exception as error:  # not `guarded`, as above
+            _guard.record_failure("span end", error)
+            if _guard.reraise:
+                raise
+            settled = _bare(span)
+        if following is not None:
+            following.on_end(settled)
 
     def end(self, timeout_seconds: float | None = None) -> bool:
         """Shut the export path down; spans that start or end from now on are left alone.
@@ -121,14 +182,54 @@ class BridgeSpanProcessor(ExportPath):
         self._next.shutdown()
         return True
 
+    @property
+    def is_shut_down(self) -> bool:
+        """Whether spans pass it by."""
+        return self._is_shut_down
+
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Ask the export path to deliver what it holds."""
         return self._next.force_flush(timeout_millis) if self._next is not None else True
 
 
+def _judged(
+    span: ReadableSpan,
+    node: view.Node | None,
+    present: Mapping[str, Any],
+    changes: Mapping[str, AttributeValue] | None,
+    *,
+    gen_ai: bool,
+) -> ReadableSpan:
+    """An ended span with its changes, once prompt, price and budgets have taken note of it."""
+    if not request_ids.JUDGED_KEYS.isdisjoint(present):
+        request_ids.note_judged(_trace_id(span), present)
+    figures = one_price.at_end(span, node, present) if gen_ai and node is not None else None
+    is_booked = gen_ai and budgets.in_force()
+    if not changes and not figures and not is_booked:
+        return span
+    one_price.leaving(span)
+    settled = {**present, **(changes or {})}
+    if figures:
+        settled = {k: v for k, v in (settled | figures).items() if v is not None}
+    if is_booked:
+        settled.update(spending.at_end(settled, span.start_time) or {})
+    return with_attributes(span, settled)
+
+
 def _bare(span: ReadableSpan) -> ReadableSpan:
     """Name, ids and times alone, kept out of the LLM view."""
     return with_attributes(span, {semconv.LLM_KEEP: False}, events=(), links=())
+
+
+def _remember_request(span: Span, attributes: Mapping[str, AttributeValue]) -> None:
+    context = span.get_span_context()
+    if context is not None:
+        trace_id, span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
+        request_ids.remember(str(attributes[semconv.REQUEST_ID]), trace_id, span_id)
+
+
+def _trace_id(span: ReadableSpan) -> str:
+    return format_trace_id(span.context.trace_id) if span.context is not None else ""
 
 
 def _error_type(span: ReadableSpan) -> dict[str, AttributeValue]:
@@ -138,63 +239,6 @@ def _error_type(span: ReadableSpan) -> dict[str, AttributeValue]:
         if event.name == semconv.EXCEPTION_EVENT and isinstance(kind, str):
             return {semconv.ERROR_TYPE: kind}
     return {}
-
-
-def with_attributes(
-    span: ReadableSpan, attributes: Mapping[str, AttributeValue], **fields: Any
-) -> ReadableSpan:
-    """A copy of an ended span with other attributes; `fields` replaces further constructor fields.
-
-    An ended span takes no attributes and its attribute mapping is shared with other processors, so
-    every later change is made on a copy. The values must be of OTLP's types already.
-    """
-    values: dict[str, Any] = {
-        "name": span.name,
-        "context": span.context,
-        "parent": span.parent,
-        "resource": span.resource,
-        "attributes": _SettledAttributes(dict(attributes), span.dropped_attributes),
-        "events": span.events,
-        "links": span.links,
-        "kind": span.kind,
-        "status": span.status,
-        "start_time": span.start_time,
-        "end_time": span.end_time,
-        "instrumentation_scope": span.instrumentation_scope,
-    }
-    return ReadableSpan(**(values | fields))
-
-
-class _SettledAttributes(BoundedAttributes):
-    """Attributes that the SDK has checked before, which its own type would do once more (15 us)."""
-
-    def __init__(self, values: dict[str, Any], dropped: int) -> None:
-        super().__init__(immutable=True)
-        self._values = values
-        self.dropped = dropped
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return repr(self._values)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _SettledAttributes:
-        return _SettledAttributes(copy.deepcopy(self._values, memo), self.dropped)
-
-    def items(self) -> ItemsView[str, Any]:
-        """As of a dictionary: exporters read all of them."""
-        return self._values.items()
-
-    def copy(self) -> dict[str, Any]:
-        """A dictionary that the caller may change."""
-        return dict(self._values)
 
 
 def _has_content(span: ReadableSpan) -> bool:

@@ -19,10 +19,12 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider, sampling
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from otelbridge import provider as assembly
 from otelbridge.genai import _config as genai_config
 from otelbridge.integrations import flask, http_clients
+from otelbridge.legacy_headers import ContinuingIds
 from otelbridge.processors.pipeline import BridgeSpanProcessor
 from otelbridge.settings import Settings
 
@@ -127,6 +129,7 @@ class _Provider(TracerProvider):
             resource=assembly._resource(settings),
             span_limits=assembly._span_limits(settings),
             shutdown_on_exit=False,
+            id_generator=ContinuingIds(RandomIdGenerator()),
         )
         self._disabled = False  # OTEL_SDK_DISABLED keeps a test run quiet, and this is quiet
 

@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
 from otelbridge import langfuse_policy, masks, policy, semconv, span_rules
-from otelbridge.processors.cost import Usage
+from otelbridge.cost.usage import Usage
 
 pytestmark = pytest.mark.collector
 

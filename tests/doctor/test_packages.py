@@ -309,9 +309,7 @@ def test_a_disabled_one_of_two_instrumentations_is_no_duplicate(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("from langfuse import observe\n", "second-exporter"),
         ("from langfuse.openai import openai\n", "second-exporter"),
-        ("from langfuse.langchain import CallbackHandler\n", "second-exporter"),
         ("import x\nTraceloop.init(app_name='x')\n", "second-exporter"),
         ("logfire.configure()\n", "second-exporter"),
         ("import requests\n", "instrumentation-missing"),
@@ -324,6 +322,17 @@ def test_code_that_exports_or_calls_past_otelbridge_is_named(tmp_path: Path, tex
     (one,) = [one for one in look(tmp_path) if one.level != "ok"]
     assert one.code == code
     assert one.evidence.startswith("app/main.py:")
+
+
+@pytest.mark.parametrize(
+    "text", ["from langfuse import observe\n", "from langfuse.langchain import CallbackHandler\n"]
+)
+def test_langfuses_sdk_is_an_exporter_only_when_it_was_told_to(tmp_path: Path, text: str):
+    """Its spans leave by otelbridge, unless OTELBRIDGE_LANGFUSE_SDK_EXPORT lets it send too."""
+    write(tmp_path / "app.py", text)
+    assert codes(look(tmp_path)) == set()
+    both = {"OTELBRIDGE_LANGFUSE_SDK_EXPORT": "true"}
+    assert codes(look(tmp_path, both)) == {"second-exporter"}
 
 
 def test_code_that_is_no_application_is_not_searched(tmp_path: Path):

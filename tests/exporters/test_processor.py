@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
@@ -109,6 +110,35 @@ def test_an_outage_without_a_spool_waits_in_memory(receiver: Receiver, make: Mak
     end(processor, names(35))
     assert until(lambda: len(receiver.names) >= 35)
     assert sorted(receiver.names) == sorted(names(35))
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"]
+)
+def test_an_answer_after_which_the_peer_closes_is_an_answer(make: Make, head: bytes) -> None:
+    """Proxies and small servers close after each answer, some a while later: one is enough."""
+    seen: list[int] = []
+    never = threading.Event()
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            length = 0
+            while (line := self.rfile.readline().strip().lower()) != b"":
+                if line.startswith(b"content-length:"):
+                    length = int(line.partition(b":")[2])
+            seen.append(len(self.rfile.read(length)))
+            self.wfile.write(head)
+            never.wait(0.2)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        processor = make(f"http://127.0.0.1:{server.server_address[1]}/v1/traces")
+        for name in ("a", "b"):
+            end(processor, [name])
+            assert processor.force_flush(10_000)
+        server.shutdown()
+    assert len(seen) == 2
+    assert "failures" not in processor.stats()
 
 
 def test_retry_after_is_waited_for(receiver: Receiver, make: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -74,3 +75,32 @@ def test_the_oldest_goes_first_after_the_queue_was_nearly_empty() -> None:
     for number in range(130, 300):
         queue.put(make(f"llm-{number}", 10))
     assert left(queue) == [f"llm-{number}" for number in range(200, 300)]
+
+
+def test_threads_that_put_at_once_lose_nothing() -> None:
+    """Four threads and a taker: each span is taken once, and the sums are right at the end."""
+    queue = SpanQueue(20_480, 10**12)
+    names = [[f"inner-{thread}-{number}" for number in range(1500)] for thread in range(4)]
+    go = threading.Barrier(5)
+
+    def put(mine: list[str]) -> None:
+        go.wait(10)
+        for name in mine:
+            queue.put(make(name, 10))
+
+    threads = [threading.Thread(target=put, args=(mine,)) for mine in names]
+    for thread in threads:
+        thread.start()
+    go.wait(10)
+    taken: list[str] = []
+    while any(thread.is_alive() for thread in threads):
+        taken += [span.name for span in queue.take(64, 10**12)]
+        threads[0].join(0.001)  # the interpreter is theirs meanwhile
+    for thread in threads:
+        thread.join(10)
+    taken += left(queue)
+    assert sorted(taken) == sorted(name for mine in names for name in mine)
+    assert (queue.created, queue.spans, queue.bytes) == (6000, 0, 0)
+    for thread_number in range(4):  # each thread's own spans in their order
+        mine = [name for name in taken if name.startswith(f"inner-{thread_number}-")]
+        assert mine == names[thread_number]

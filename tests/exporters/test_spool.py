@@ -508,3 +508,21 @@ def test_a_torn_tail_of_zeros_is_no_damage():
     scanned = records.scan(whole + bytes(100))
     assert (len(scanned.entries), scanned.torn, scanned.damaged_bytes) == (1, True, 0)
     assert records.scan(bytes(100)) == records.Scan((), True, 0)
+
+
+def test_two_that_look_at_once_both_see_everything(tmp_path: Path) -> None:
+    """The worker and whoever reads the counts list the directory at the same time."""
+    spool = Spool(tmp_path, owner=Owner("svc", "http://e"))
+    assert spool.put(b"x" * 100, 1)
+    seen: list[bool] = []
+
+    def look() -> None:
+        seen.extend(spool.usage()[0] > 0 and spool.has_pending() for _ in range(2_000))
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(seen)
+    assert len(seen) == 8_000

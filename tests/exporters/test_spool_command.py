@@ -432,3 +432,24 @@ def test_purge_asks_first_and_leaves_running_processes_alone(
     assert answer(capsys, "purge", "--yes")[0] == 0
     assert spool.status().bytes == 0
     assert (base / spool.owner.directory_name / "notes.txt").exists()
+
+
+def test_status_says_that_a_file_holds_nothing_to_send(
+    base: Path, capsys: pytest.CaptureFixture[str]
+):
+    """A damaged file that nobody has set aside yet is bytes without a request, and is shown."""
+    filled(base, "http://c:4318/v1/traces", b"only")
+    (segment,) = base.glob("*/*.spool1")
+    content = bytearray(segment.read_bytes())
+    content[-1] ^= 0xFF
+    segment.write_bytes(content)
+    assert cli.main(["spool", "status"]) == 0
+    assert f"{len(content):,} bytes in its files hold nothing to send" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--timeout=nan", "--timeout=0", "--wait=-1", "--wait=soon"])
+def test_a_time_that_is_none_is_a_usage_error(option: str, base: Path, receiver: Receiver):
+    """Nothing is sent, and nothing is called an outage, because of a mistyped number."""
+    filled(base, f"{receiver.url}/v1/traces", b"1")
+    assert cli.main(["spool", "replay", option]) == 2
+    assert not receiver.requests

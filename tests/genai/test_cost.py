@@ -13,9 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbridge import genai, semconv
+from otelbridge.cost import pricelist, pricing
+from otelbridge.cost.names import PRICE_PROVIDERS
+from otelbridge.cost.pricing import PricedCall
+from otelbridge.cost.usage import Cost, Usage
 from otelbridge.genai import _config
-from otelbridge.processors import cost
-from otelbridge.processors.cost import Usage, price_usd
+
+
+def price_usd(provider: str, model: str, usage: Usage) -> Cost | None:
+    """The list price of a call."""
+    models = (model,) if model else ()
+    return pricing.cost_of(PricedCall(provider, models, usage))
+
 
 COUNT = st.none() | st.integers(0, 10**9)
 
@@ -87,13 +96,13 @@ def test_what_is_not_known_has_no_price(provider: str, model: str, usage: Usage)
     assert price_usd(provider, model, usage) is None
 
 
-@pytest.mark.parametrize("provider", sorted(cost.PRICE_PROVIDERS))
+@pytest.mark.parametrize("provider", sorted(PRICE_PROVIDERS))
 def test_every_mapped_provider_is_in_the_price_list(provider: str) -> None:
     """The ids on the right-hand side of the map exist."""
     from genai_prices.data_snapshot import get_snapshot
 
     known = {entry.id for entry in get_snapshot().providers}
-    assert cost.PRICE_PROVIDERS[provider] in known
+    assert PRICE_PROVIDERS[provider] in known
 
 
 def _attributes(spans: Any, **usage: Any) -> dict[str, Any]:
@@ -141,7 +150,7 @@ def test_an_unknown_model_has_no_cost_and_one_warning(
     spans: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The warning names model, provider and the remedy; the second span is silent."""
-    monkeypatch.setattr(cost._prices, "_warned", set())
+    monkeypatch.setattr(pricing._state, "warned", set())
     with caplog.at_level(logging.WARNING, logger="otelbridge"):
         for _ in range(2):
             with genai.chat("house-model", provider="openai") as call:
@@ -189,7 +198,7 @@ def test_a_price_list_that_does_not_load_in_time_is_waited_for_once(
     """Spans wait until a second after the load began, later ones not at all; nothing fails."""
     import time
 
-    stuck = cost._PriceList()
+    stuck = pricelist.PriceList()
     monkeypatch.setattr(stuck, "_load", lambda: None)  # a loader that never gets there
     begin = time.perf_counter()
     assert stuck.module() is None

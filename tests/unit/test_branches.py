@@ -16,7 +16,7 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from otelbridge import _guard, semconv
 from otelbridge.exporters.branches import Branch, langfuse_branch, tempo_branch
-from otelbridge.processors.pipeline import with_attributes
+from otelbridge.processors.sdk_spans import with_attributes
 from otelbridge.span_rules import Pages
 
 SECRET = "sk-proj-abcdefghijklmnopqrstuvwx"

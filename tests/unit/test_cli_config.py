@@ -15,7 +15,8 @@ from otelbridge.env import VARIABLES
 from otelbridge.errors import StoreError
 
 ALL_COMMANDS = (
-    "demo", "local", "query", "trace", "link", "init", "doctor", "spool", "config", "version",
+    "demo", "local", "query", "trace", "link", "init", "doctor", "score", "budget", "spool",
+    "prompts", "experiment", "config", "version",
 )  # fmt: skip
 
 

@@ -629,3 +629,11 @@ def test_settings_are_taken_as_given(caplog: pytest.LogCaptureFixture) -> None:
     assert found is not None
     assert found.resource.attributes["service.name"] == "given"
     assert len([m for m in caplog.messages if "service=given" in m]) == 1
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1.0, 1e300])
+def test_any_number_of_seconds_is_taken(backend: Backend, seconds: float) -> None:
+    """No infinity and no clock's limit reaches the application from `flush` or `shutdown`."""
+    configure(otlp_endpoint=backend.url)
+    assert provider.flush(seconds) in (True, False)
+    assert provider.shutdown(seconds) in (True, False)

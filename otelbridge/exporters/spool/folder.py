@@ -203,25 +203,43 @@ def owner_bytes(directory: int) -> bytes:
         os.close(file)
 
 
+@contextlib.contextmanager
+def entries(directory: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """What is in a directory, through a descriptor of its own.
+
+    Copies of a descriptor, also in forked processes, share one position: of two that read at once
+    each would miss what the other got.
+    """
+    own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(own) as found:
+            yield found
+    finally:
+        os.close(own)
+
+
 def files(directory: int) -> list[File]:
     """Every file of the spool, set-aside and unfinished ones too, oldest first."""
-    listed = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if _NAME.fullmatch(entry.name):
-                try:
-                    size_bytes = entry.stat(follow_symlinks=False).st_size
-                except FileNotFoundError:  # sent or dropped by another process just now
-                    continue
-                listed.append(File(entry.name, size_bytes))
-    return sorted(listed, key=lambda file: file.name)
+    listed: dict[str, File] = {}
+    with entries(directory) as found:
+        names = [entry.name for entry in found if _NAME.fullmatch(entry.name)]
+    for name in names:
+        # A segment that gets its final name meanwhile is there under either of the two, or both.
+        final = name.removesuffix(NEW_SUFFIX) + SUFFIX if name.endswith(NEW_SUFFIX) else name
+        for known_as in dict.fromkeys((name, final)):
+            with contextlib.suppress(FileNotFoundError):  # sent or dropped just now
+                size_bytes = os.stat(known_as, dir_fd=directory, follow_symlinks=False).st_size
+                if final not in listed or known_as == final:
+                    listed[final] = File(known_as, size_bytes)
+                break
+    return sorted(listed.values(), key=lambda file: file.name)
 
 
 def is_empty(directory: int) -> bool:
     """Whether there is nothing to send; stops at the first file that may be."""
-    with os.scandir(directory) as entries:
+    with entries(directory) as found:
         return not any(
-            _NAME.fullmatch(entry.name) and not entry.name.endswith(BAD_SUFFIX) for entry in entries
+            _NAME.fullmatch(entry.name) and not entry.name.endswith(BAD_SUFFIX) for entry in found
         )
 
 
