@@ -8,9 +8,7 @@ that names the entry. docs/budgets.md shows one.
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
@@ -19,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
-from otelbridge import semconv
+from otelbridge import rule_text, semconv
 from otelbridge.errors import ConfigError
 
 VARIABLE: Final = "OTELBRIDGE_BUDGETS_FILE"
@@ -222,23 +220,4 @@ def _data(path: str) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(VARIABLE, path, f"a file that can be read ({why})") from None
-    try:
-        if form == "json":
-            return json.loads(text)
-        return tomllib.loads(text) if form == "toml" else _yaml(text)
-    except ValueError as error:
-        place = " ".join(str(error).split())
-        raise ConfigError(VARIABLE, path, f"well-formed {form.upper()} ({place})") from None
-
-
-def _yaml(text: str) -> Any:
-    try:
-        import yaml  # PyYAML: not among our dependencies, most services have it
-    except ImportError:
-        raise ConfigError(
-            VARIABLE, "YAML", "JSON or TOML, as PyYAML is not installed", "pip install pyyaml"
-        ) from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+    return rule_text.parse(text, form, variable=VARIABLE, shown=path)

@@ -8,14 +8,13 @@ makes the `TextMasker` of `text` and answers what becomes of each key for `spans
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from otelbridge import rule_text
 from otelbridge.errors import ConfigError
 from otelbridge.masking.detectors import BUILT_IN, KINDS, OPTIONAL, Detector, Place
 from otelbridge.masking.scan import Offsets, Scan
@@ -257,37 +256,11 @@ def _read(rules: str) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not UTF-8 text"
             raise ConfigError(RULES, rules, f"a file that can be read ({why})") from None
-    data = _parsed(
-        text, "json" if ending == ".json" or text.lstrip()[:1] == "{" else ending[1:], rules
-    )
+    form = "json" if ending == ".json" or text.lstrip()[:1] == "{" else ending[1:]
+    data = rule_text.parse(text, form, variable=RULES, shown=rules[:80])
     if not isinstance(data, dict):
         raise ConfigError(RULES, rules[:80], f"a mapping with {', '.join(_MEMBERS)}")
     return data
-
-
-def _parsed(text: str, form: str, shown: str) -> Any:
-    try:
-        if form == "json":
-            return json.loads(text)
-        if form == "toml":
-            return tomllib.loads(text)
-        return _yaml(text)
-    except ValueError as error:
-        place = str(error).splitlines()[0]
-        raise ConfigError(RULES, shown[:80], f"well-formed {form.upper()} ({place})") from None
-
-
-def _yaml(text: str) -> Any:
-    try:
-        import yaml  # PyYAML: not among our dependencies, most services have it
-    except ImportError:
-        raise ConfigError(
-            RULES, "YAML", "JSON or TOML, as PyYAML is not installed", "pip install pyyaml"
-        ) from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
 
 
 def _patterns(items: Any) -> list[Pattern]:

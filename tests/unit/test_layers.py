@@ -27,7 +27,7 @@ LEVELS: dict[str, float] = {
     "errors": 0, "semconv": 0, "policy": 0, "dialects": 0, "masks": 0, "langfuse_policy": 0,
     "dialect_table": 0, "span_rules": 0, "_guard": 0, "_version": 0,
     "masking": 1.5, "masking.spans": 3.5,  # texts; whole spans of the SDK
-    "env": 1, "endpoints": 1, "_environment": 1, "_rules": 1, "settings": 1,
+    "env": 1, "endpoints": 1, "_environment": 1, "_rules": 1, "rule_text": 1, "settings": 1,
     "propagation": 2, "context": 2, "view": 2, "trust": 2, "exporters.spool": 2,
     "self_metrics": 2, "request_ids": 2, "legacy_headers": 2,
     "cost": 2,  # pure: tokens to money, used by the helpers as well
